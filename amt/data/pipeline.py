@@ -1,0 +1,71 @@
+"""Grain pipelines: from the reader to batches on the mesh."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import grain.python as grain
+import jax
+import numpy as np
+
+from amt.data.dexycb import DexYCB
+from amt.data.transforms import TransformConfig, network_sample
+from amt.structs import Batch
+
+
+@dataclasses.dataclass
+class TrainTransform(grain.RandomMapTransform):
+    """Jittered crops; the generator is Grain's, a function of seed and position."""
+
+    config: TransformConfig
+
+    def random_map(self, element, rng: np.random.Generator):
+        return network_sample(element, rng, self.config)
+
+
+def train_iterator(
+    source: DexYCB, config: TransformConfig, batch_size: int, seed: int, num_workers: int
+) -> grain.DatasetIterator:
+    """Endless batches of host arrays for this process: shuffled anew each epoch, its state can be saved.
+
+    `batch_size` is over all processes. The order is the same for any number of workers.
+    """
+    config.check()
+    dataset = (
+        grain.MapDataset.source(source)
+        .seed(seed)
+        .shuffle()[jax.process_index() :: jax.process_count()]
+        .repeat()
+        .random_map(TrainTransform(config))
+        .batch(batch_size // jax.process_count(), batch_fn=stack)
+        .to_iter_dataset(grain.ReadOptions(num_threads=1 if num_workers else 2, prefetch_buffer_size=4))
+    )
+    if num_workers:
+        options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=4)
+        dataset = dataset.mp_prefetch(options)
+    return iter(dataset)
+
+
+def stack(samples) -> Batch:
+    """A list of samples as one `Batch` of host arrays."""
+    return Batch(**{k: np.stack([s[k] for s in samples]) for k in samples[0]})
+
+
+def to_mesh(batch: Batch, sharding: jax.sharding.Sharding) -> Batch:
+    """Host arrays of this process as global arrays, split over the mesh's batch axes."""
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch)
+
+
+def eval_batches(
+    source: DexYCB, config: TransformConfig, batch_size: int, max_samples: int
+) -> Iterator[tuple[Batch, np.ndarray]]:
+    """Batches without jitter in the source's order, or evenly spaced over it; the last one is padded.
+
+    Yields the batch and which of its samples are real.
+    """
+    count = len(source) if max_samples <= 0 else min(max_samples, len(source))
+    indices = np.linspace(0, len(source) - 1, count).round().astype(int)
+    for start in range(0, count, batch_size):
+        chosen = indices[start : start + batch_size]
+        samples = [network_sample(source[int(i)], None, config) for i in chosen]
+        real = np.arange(batch_size) < len(samples)
+        yield stack(samples + [samples[-1]] * (batch_size - len(samples))), real

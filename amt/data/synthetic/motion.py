@@ -1,0 +1,133 @@
+"""What happens in one generated sequence: hand and object poses over time; world z up, table at z = 0."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+from scipy.interpolate import PchipInterpolator
+from scipy.spatial.transform import Rotation, Slerp
+
+from amt.data.synthetic import grasps
+from amt.data.ycb import OBJECTS, UNUSED_ID
+from amt.geometry.primitives import BOX
+
+TRIES = 30
+
+
+@dataclasses.dataclass
+class Motion:
+    """N frames: `joints` and `vertices` in the world, the hand's parameters, and every object's pose."""
+
+    joints: Float[np.ndarray, "n 21 3"]
+    vertices: Float[np.ndarray, "n 778 3"]
+    global_orient: Float[np.ndarray, "n 3 3"]
+    hand_pose: Float[np.ndarray, "n 15 3"]
+    wrist: Float[np.ndarray, "n 3"]
+    object_R: Float[np.ndarray, "n k 3 3"]
+    object_t: Float[np.ndarray, "n k 3"]
+    ycb_ids: list[int]
+    grasped: int  # index into ycb_ids, -1 for a gesture
+
+
+def sample(
+    rng: np.random.Generator, shape: grasps.HandShape, num_frames: int, gesture_share: float
+) -> Motion:
+    """A grasp that approaches, closes and lifts, or, with that probability, a gesture of the free hand."""
+    ids = [
+        int(i)
+        for i in rng.choice([i for i in OBJECTS if i != UNUSED_ID], int(rng.integers(2, 5)), replace=False)
+    ]
+    clutter = [_resting(rng, i, 0.35) for i in ids]
+    if rng.random() < gesture_share:
+        orient, wrist, pose = _gesture(rng, shape, num_frames)
+        R, t, grasped = _still(clutter, num_frames), _still_t(clutter, num_frames), -1
+    else:
+        grasped = int(rng.integers(len(ids)))
+        orient, wrist, pose, R, t = _grasp(rng, shape, num_frames, ids[grasped], clutter, grasped)
+    joints, vertices = shape.pose(pose)
+    turn = orient.swapaxes(-1, -2)
+    return Motion(
+        joints=joints @ turn + wrist[:, None],
+        vertices=vertices @ turn + wrist[:, None],
+        global_orient=orient,
+        hand_pose=pose,
+        wrist=wrist,
+        object_R=R,
+        object_t=t,
+        ycb_ids=ids,
+        grasped=grasped,
+    )
+
+
+def _resting(rng, ycb_id, spread):
+    """A pose on the table: an axis up (mostly the upright one), any yaw, somewhere near the middle."""
+    half, axis = OBJECTS[ycb_id].primitive
+    up = 2 if rng.random() < 0.6 else int(rng.integers(3))
+    if axis == BOX and min(half) < 0.02:
+        up = int(np.argmin(half))
+    R = np.roll(np.eye(3), 2 - up, axis=0)  # row 2 picks the axis that points up
+    R = Rotation.from_euler("z", rng.uniform(0, 2 * np.pi)).as_matrix() @ R
+    position = np.array([*rng.uniform(-spread, spread, 2), half[up]])
+    return R, position
+
+
+def _still(poses, n):
+    return np.repeat(np.stack([R for R, _ in poses])[None], n, 0)
+
+
+def _still_t(poses, n):
+    return np.repeat(np.stack([t for _, t in poses])[None], n, 0)
+
+
+def _plausible(rng, R_world_hand):
+    """Forearms seldom come from straight below or above, and never through the table."""
+    forearm = R_world_hand[:, 0]
+    return -0.35 < forearm[2] < 0.95 or rng.random() < 0.1
+
+
+def _gesture(rng, shape, n):
+    keys = int(rng.integers(2, 6))
+    times = np.linspace(0, 1, keys)
+    start = Rotation.random(random_state=rng)
+    rotations = Rotation.concatenate([Rotation.from_rotvec(rng.normal(0, 0.5, 3)) * start for _ in times])
+    positions = np.array([0, 0, rng.uniform(0.15, 0.45)]) + rng.normal(0, 0.06, (keys, 3))
+    poses = np.stack([grasps.gesture(rng, shape.axes) for _ in times])
+    t = np.linspace(0, 1, n)
+    pose = PchipInterpolator(times, poses)(t)
+    orient = Slerp(times, rotations)(t).as_matrix()
+    wrist = PchipInterpolator(times, positions)(t)
+    return orient, wrist - orient @ np.array([-0.09, 0, 0]), pose
+
+
+def _grasp(rng, shape, n, ycb_id, clutter, k):
+    half, axis = OBJECTS[ycb_id].primitive
+    for _ in range(TRIES):
+        R_wo, t_wo = _resting(rng, ycb_id, 0.1)
+        R_ho, t_ho = grasps.place_in_hand(rng, half, axis)
+        orient = R_wo @ R_ho.T
+        wrist = t_wo - orient @ t_ho
+        knuckles = wrist + orient @ np.array([-0.1, 0, 0])
+        if orient[2, 0] > -0.25 and wrist[2] > 0.03 and knuckles[2] > 0.025 and orient[2, 1] > -0.5:
+            break
+    closed = grasps.close_on(rng, shape, R_ho, t_ho, half, axis)
+    closed = closed + rng.normal(0, 0.02, closed.shape)
+    opened = grasps.open_hand(rng, closed)
+
+    back = orient @ np.array([0.05, 1.0, 0.0]) * rng.uniform(0.06, 0.15) + [0, 0, rng.uniform(0, 0.08)]
+    lift = np.array([*rng.normal(0, 0.06, 2), rng.uniform(0.08, 0.25)])
+    turned = Rotation.from_rotvec(rng.normal(0, 0.6, 3)) * Rotation.from_matrix(orient)
+    before = Rotation.from_rotvec(rng.normal(0, 0.3, 3)) * Rotation.from_matrix(orient)
+    times = np.array([0.0, 0.35, 0.5, 1.0])
+    key_rotations = Rotation.concatenate([before, *[Rotation.from_matrix(orient)] * 2, turned])
+    key_positions = np.stack([wrist + back, wrist, wrist, wrist + lift])
+    t = np.linspace(0, 1, n)
+    R_wh = Slerp(times, key_rotations)(t).as_matrix()
+    position = PchipInterpolator(times, key_positions)(t)
+    pose = PchipInterpolator(times, np.stack([opened, opened, closed, closed]))(t)
+
+    R, position_o = _still(clutter, n), _still_t(clutter, n)
+    carried = t > 0.5
+    R[:, k], position_o[:, k] = R_wo, t_wo
+    R[carried, k] = R_wh[carried] @ R_ho
+    position_o[carried, k] = position[carried] + R_wh[carried] @ t_ho
+    return R_wh, position, pose, R, position_o

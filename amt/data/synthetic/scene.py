@@ -1,0 +1,202 @@
+"""The MuJoCo scene that renders a generated sequence: table, walls, objects, a skinned hand and forearm."""
+
+import importlib
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+from scipy.spatial.transform import Rotation
+
+from amt.data.synthetic import appearance
+from amt.data.ycb import OBJECTS
+from amt.geometry.primitives import BOX
+from amt.hand import HandModel
+from amt.robot.render import BACKENDS
+
+HAND, BACKGROUND = 255, 0  # values of the segmentation; an object has its YCB id
+OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0])
+
+
+def _numbers(values) -> str:
+    return " ".join(f"{v:.6g}" for v in np.asarray(values).ravel())
+
+
+class Scene:
+    """One sequence's scene; `render` poses it and draws one camera.
+
+    Cameras are exact pinholes: MuJoCo's principal point counts from the image centre, to the left and up.
+    `backend` is what `amt.robot.render.find_backend` found.
+    """
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        hand: HandModel,
+        ycb_ids: list[int],
+        K: Float[np.ndarray, "c 3 3"],
+        size: tuple[int, int],
+        photographs: list,
+        backend: str,
+    ):
+        import mujoco
+
+        self.mujoco = mujoco
+        self.width, self.height = size
+        self.skin_vertex, uv, faces = appearance.skin_charts(hand)
+        self.assets = {"skin.png": _png(appearance.skin_texture(rng, hand))}
+        self.ycb_ids = ycb_ids
+        xml = self._xml(rng, np.asarray(hand.v_template), uv, faces, K, photographs)
+        self.model = mujoco.MjModel.from_xml_string(xml, self.assets)
+        self.data = mujoco.MjData(self.model)
+        # MuJoCo itself would take the backend that $MUJOCO_GL named when it was first imported.
+        gl = importlib.import_module(f"mujoco.{backend}") if backend in BACKENDS else mujoco
+        self.context = gl.GLContext(self.width, self.height)
+        self.context.make_current()
+        self.renderer = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self.renderer)
+        self.scene = mujoco.MjvScene(self.model, 200)
+        self.viewport = mujoco.MjrRect(0, 0, self.width, self.height)
+        self.option = mujoco.MjvOption()
+        self.shadows = bool(rng.random() < 0.15)
+
+    def close(self):
+        """Give the GL context back."""
+        self.renderer.free()
+        self.context.free()
+
+    def _material(self, rng, name, photographs, size=128):
+        self.assets[f"{name}.png"] = _png(appearance.texture(rng, size, photographs))
+        shine = f'specular="{rng.uniform(0, 0.6):.2f}" shininess="{rng.uniform(0.1, 0.9):.2f}"'
+        repeat = _numbers(rng.uniform(0.7, 2.5, 2))
+        return (
+            f'<texture name="{name}" type="2d" file="{name}.png"/>'
+            f'<material name="{name}" texture="{name}" texrepeat="{repeat}" {shine}/>'
+        )
+
+    def _xml(self, rng, template, uv, faces, K, photographs):
+        names = [
+            "table",
+            "floor",
+            "sleeve",
+            *(f"wall{k}" for k in range(4)),
+            *(f"o{i}" for i in self.ycb_ids),
+        ]
+        materials = "".join(self._material(rng, n, photographs, 256 if n == "table" else 128) for n in names)
+        bodies = ""
+        for i in self.ycb_ids:
+            primitive = OBJECTS[i].primitive
+            if primitive.axis == BOX:
+                geom = f'type="box" size="{_numbers(primitive.half)}"'
+            else:
+                radius = primitive.half[primitive.axis - 1]
+                turn = ("0 1.5708 0", "1.5708 0 0", "0 0 0")[primitive.axis]
+                geom = (
+                    f'type="cylinder" size="{radius:.5f} {primitive.half[primitive.axis]:.5f}" euler="{turn}"'
+                )
+            bodies += f'<body name="o{i}" mocap="true"><geom name="o{i}" {geom} material="o{i}"/></body>'
+        distance = rng.uniform(0.9, 2.0)
+        walls = "".join(
+            f'<geom name="wall{k}" type="box" size=".02 {distance + 0.3:.3f} 1.6" pos="{_numbers(p)}" '
+            f'euler="0 0 {a}" material="wall{k}"/>'
+            for k, (p, a) in enumerate(
+                (
+                    ([distance, 0, 0.4], 0),
+                    ([-distance, 0, 0.4], 0),
+                    ([0, distance, 0.4], 1.5708),
+                    ([0, -distance, 0.4], 1.5708),
+                )
+            )
+        )
+        radius = rng.uniform(0.024, 0.034)
+        sleeve_start = rng.uniform(0.0, 0.4)
+        lights = ""
+        for k, strength in enumerate((1.0, 0.5)):
+            direction = rng.normal(size=3)
+            direction[2] = -abs(direction[2]) - 0.2
+            color = np.clip(rng.uniform(0.2, 0.9) * strength * (1 + rng.normal(0, 0.08, 3)), 0, 1)
+            lights += (
+                f'<light type="directional" pos="0 0 1.5" dir="{_numbers(direction)}" '
+                f'diffuse="{_numbers(color)}" '
+                f'specular="{_numbers(color / 2)}" castshadow="{"true" if k == 0 else "false"}"/>'
+            )
+        cameras = ""
+        for k, matrix in enumerate(K):
+            offset = (self.width - 1) / 2 - matrix[0, 2], (self.height - 1) / 2 - matrix[1, 2]
+            cameras += (
+                f'<camera name="c{k}" resolution="{self.width} {self.height}" sensorsize="6.4 4.8" '
+                f'focalpixel="{matrix[0, 0]} {matrix[1, 1]}" principalpixel="{offset[0]} {offset[1]}"/>'
+            )
+        ambient, head = rng.uniform(0.15, 0.5), rng.uniform(0, 0.5)
+        ids = " ".join(str(i) for i in range(len(uv)))
+        return f"""<mujoco><compiler angle="radian"/>
+<visual><global offwidth="{self.width}" offheight="{self.height}"/><quality shadowsize="1024" offsamples="0"/>
+<headlight ambient="{_numbers([ambient] * 3)}" diffuse="{_numbers([head] * 3)}" specular=".1 .1 .1"/>
+<map znear="0.02" zfar="10"/></visual>
+<asset><texture name="skin" type="2d" file="skin.png"/>
+<material name="skin" texture="skin" specular="{rng.uniform(0, 0.35):.2f}" shininess=".3"/>{materials}</asset>
+<worldbody>{lights}{walls}
+<geom name="table" type="box" size="{_numbers(rng.uniform(0.5, 0.85, 2))} .02" pos="0 0 -.02"
+ material="table"/>
+<geom name="floor" type="plane" size="3 3 .1" pos="0 0 -.7" material="floor"/>{bodies}
+<body name="forearm" mocap="true"><geom name="forearm" type="capsule" size="{radius:.4f}" material="skin"
+ fromto=".03 0 0 .45 0 0"/><geom name="sleeve" type="capsule" size="{radius + rng.uniform(0.004, 0.015):.4f}"
+ fromto="{0.05 + sleeve_start:.3f} 0 0 .5 0 0" material="sleeve"/></body>
+<body name="hand"/>{cameras}</worldbody>
+<deformable><skin name="hand" material="skin" vertex="{_numbers(template[self.skin_vertex])}"
+ texcoord="{_numbers(uv)}" face="{" ".join(str(i) for i in faces.ravel())}"><bone body="hand" bindpos="0 0 0"
+ bindquat="1 0 0 0" vertid="{ids}" vertweight="{" ".join(["1"] * len(uv))}"/></skin></deformable></mujoco>"""
+
+    def pose(self, vertices, R_world_hand, wrist, object_R, object_t, R_hand_forearm):
+        """Move hand, forearm and objects; world frame, metres."""
+        self.model.skin_vert[:] = vertices[self.skin_vertex]
+        self._mocap("forearm", R_world_hand @ R_hand_forearm, wrist)
+        for i, R, t in zip(self.ycb_ids, object_R, object_t, strict=True):
+            self._mocap(f"o{i}", R, t)
+
+    def _mocap(self, body, R, t):
+        index = self.model.body(body).mocapid[0]
+        self.data.mocap_pos[index] = t
+        self.data.mocap_quat[index] = Rotation.from_matrix(R).as_quat(scalar_first=True)
+
+    def render(
+        self, camera: int, T_world_camera: Float[np.ndarray, "4 4"]
+    ) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
+        """RGB and segmentation of one camera."""
+        mj = self.mujoco
+        self.model.cam_pos[camera] = T_world_camera[:3, 3]
+        R = T_world_camera[:3, :3] @ OPENCV_TO_OPENGL
+        self.model.cam_quat[camera] = Rotation.from_matrix(R).as_quat(scalar_first=True)
+        mj.mj_kinematics(self.model, self.data)
+        mj.mj_camlight(self.model, self.data)
+        view = mj.MjvCamera()
+        view.type, view.fixedcamid = mj.mjtCamera.mjCAMERA_FIXED, camera
+        mj.mjv_updateScene(self.model, self.data, self.option, None, view, mj.mjtCatBit.mjCAT_ALL, self.scene)
+        self.scene.flags[mj.mjtRndFlag.mjRND_SHADOW] = self.shadows
+        rgb, codes = self._draw(segment=False), self._draw(segment=True).astype(np.int32)
+        return rgb, self._labels()[codes[..., 0] + codes[..., 1] * 256]
+
+    def _draw(self, segment):
+        mj = self.mujoco
+        self.scene.flags[mj.mjtRndFlag.mjRND_SEGMENT] = segment
+        self.scene.flags[mj.mjtRndFlag.mjRND_IDCOLOR] = segment
+        mj.mjr_render(self.viewport, self.scene, self.renderer)
+        image = np.empty((self.height, self.width, 3), np.uint8)
+        mj.mjr_readPixels(image, None, self.viewport, self.renderer)
+        return image[::-1]
+
+    def _labels(self):
+        """Label of every segment code: MuJoCo draws geom k of the visual scene in colour segid + 1."""
+        mj = self.mujoco
+        table = np.full(1 << 16, BACKGROUND, np.uint8)
+        for geom in self.scene.geoms[: self.scene.ngeom]:
+            if geom.objtype == mj.mjtObj.mjOBJ_SKIN:
+                table[geom.segid + 1] = HAND
+            elif geom.objtype == mj.mjtObj.mjOBJ_GEOM:
+                name = self.model.geom(geom.objid).name
+                if name.startswith("o"):
+                    table[geom.segid + 1] = int(name[1:])
+        return table
+
+
+def _png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    return cv2.imencode(".png", image[..., ::-1])[1].tobytes()

@@ -1,0 +1,1 @@
+"""Rotations, cameras and crops, Procrustes alignment, and the mirroring of left hands."""

@@ -1,0 +1,259 @@
+"""Images to predictions: find the hand, crop it, perceive it, follow it."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from amt import hand as hand_model
+from amt.data.transforms import fit_frame, shrink_frame, warp
+from amt.geometry import cameras, mirror
+from amt.hand import HandModel
+from amt.models import weights
+from amt.models.factory import build
+from amt.models.perception import Amt
+from amt.structs import Camera, Contacts, HandPose, ObjectPoses, Prediction
+
+BATCH = 16  # frames that the finder and `stills` take at a time
+PRESENCE = 0.5  # probability above which a frame has a hand
+CONFIDENCE = 0.35  # mean joint confidence below which a hand is not there, or lost
+OBJECT_CONFIDENCE = 0.5
+PASSES = 2  # crops of a hand that was just found: the finder's, then from the joints seen in it
+UNKNOWN_KIND = -1  # of a contact: no data set has labelled kinds and forces yet
+
+
+class FoundHands(NamedTuple):
+    """What the finder says of N frames; boxes in image pixels, `left` and `presence` probabilities."""
+
+    box: cameras.Box
+    left: Float[np.ndarray, " n"]
+    presence: Float[np.ndarray, " n"]
+
+
+def load_predictor(folder: str | Path | None = None) -> "Predictor":
+    """The embedded weights, those of a --mode=train work directory, or a .safetensors file.
+
+    Raises `UserError` where they are missing or damaged.
+    """
+    path = weights.EMBEDDED if folder is None else Path(folder)
+    if path.is_dir():
+        path = path / "weights.safetensors"
+    params, settings = weights.load(path)
+    return Predictor(params, settings, hand_model.load())
+
+
+class Predictor:
+    """`predictor(images, camera)`: uint8 [T,H,W,3] of one hand over time -> `Prediction` in the camera's frame.
+
+    Frames in which no hand is found have `hand.valid` False and zeros. Contacts have no kind (-1) and no force (NaN):
+    nothing has taught them yet.
+    """
+
+    def __init__(self, params: dict[str, Any], settings: dict[str, Any], hand: HandModel):
+        self.settings = settings
+        self.image_size = settings["image_size"]
+        self.frame_size = settings["finder"]["frame_size"]
+        self.margin = settings["crop_margin"]
+        self.crop = settings["crop"]
+        self.model = build(settings["model"], settings["finder"], self.image_size)
+        self.params = jax.tree.map(jnp.asarray, params)
+        self.hand = jax.tree.map(jnp.asarray, hand)
+        self._find = jax.jit(lambda params, frames: self.model.apply({"params": params}, frames, method=Amt.find))
+        self._perceive = jax.jit(self._perceive_crops)
+
+    def __call__(
+        self, images: UInt8[np.ndarray, "t h w 3"], camera: Camera, progress: Any = None
+    ) -> Prediction:
+        """Follow one hand through the frames; `progress.update(n)` is told of every frame."""
+        found = self.find(images)
+        seen = found.presence >= PRESENCE
+        is_left = bool((np.where(seen, found.left - 0.5, 0.0)).sum() > 0)
+        K = np.asarray(camera.K, np.float64)
+        frames, box = [], None
+        for t, image in enumerate(images):
+            one = None
+            if box is not None:
+                one = self.perceive(image[None], K[None], _stack([box]), np.array([is_left]))
+            if not _is_seen(one) and seen[t]:
+                one = self._acquire(image[None], K[None], _at(found.box, [t]), np.array([is_left]))
+            if _is_seen(one):
+                box = self._next_box(one.hand.joints[0], K, image.shape)
+            else:
+                one, box = _nothing(one) if one is not None else self._empty(), None
+            frames.append(one)
+            if progress is not None:
+                progress.update(1)
+        prediction = jax.tree.map(lambda *x: np.concatenate(x), *frames)
+        return prediction.replace(camera=camera)
+
+    def stills(
+        self, images: UInt8[np.ndarray, "n h w 3"], K: Float[np.ndarray, "n 3 3"], is_left: Bool[np.ndarray, " n"] | None = None
+    ) -> Prediction:
+        """Frames that have nothing to do with each other; the side is the finder's unless given."""
+        found = self.find(images)
+        left = found.left > 0.5 if is_left is None else np.asarray(is_left)
+        out = []
+        for start in range(0, len(images), BATCH):
+            part = slice(start, start + BATCH)
+            out.append(self._acquire(images[part], K[part], _at(found.box, part), left[part]))
+        prediction = jax.tree.map(lambda *x: np.concatenate(x), *out)
+        valid = (found.presence >= PRESENCE) & prediction.hand.valid
+        return prediction.replace(hand=prediction.hand.replace(valid=valid))
+
+    def find(self, images: UInt8[np.ndarray, "n h w 3"]) -> FoundHands:
+        """Where the finder sees a hand in each frame, on its own."""
+        small = np.stack([shrink_frame(image, self.frame_size) for image in images])
+        outs = [self._find(self.params, chunk) for chunk in _chunks(small)]
+        out = jax.tree.map(lambda *x: np.concatenate(x)[: len(images)].astype(np.float64), *outs)
+        to_frame = fit_frame(images.shape[2], images.shape[1], self.frame_size)
+        scale = to_frame[0, 0]
+        center = (out.center * self.frame_size - 0.5 - to_frame[:2, 2]) / scale
+        angle = np.arctan2(out.up[:, 1], out.up[:, 0])
+        box = cameras.Box(center, out.size * self.frame_size / scale, angle)
+        return FoundHands(box, _sigmoid(out.left), _sigmoid(out.presence))
+
+    def perceive(
+        self,
+        images: UInt8[np.ndarray, "n h w 3"],
+        K: Float[np.ndarray, "n 3 3"],
+        box: cameras.Box,
+        is_left: Bool[np.ndarray, " n"],
+    ) -> Prediction:
+        """One look at the crop of every frame; `box` in image pixels. The camera of the result is left out."""
+        width = images.shape[2]
+        right_K = np.where(is_left[:, None, None], mirror.mirror_intrinsics(K, width), K)
+        center = np.where(is_left[:, None], mirror.mirror_pixels(box.center, width), box.center)
+        angle = np.where(is_left, np.pi - box.angle, box.angle)
+        crop = cameras.crop_camera(right_K, cameras.Box(center, box.size, angle), self.image_size)
+        crops = []
+        for k, image in enumerate(images):
+            image = np.ascontiguousarray(mirror.mirror_image(image)) if is_left[k] else image
+            crops.append(warp(image, cameras.Crop(crop.K[k], crop.R_crop_camera[k], crop.H_crop_image[k]), self.image_size))
+        size = 1 if len(crops) == 1 else BATCH
+        host = (np.stack(crops), crop.K.astype(np.float32), crop.R_crop_camera.astype(np.float32))
+        outs = [self._perceive(self.params, *part) for part in zip(*(_chunks(x, size) for x in host), strict=True)]
+        prediction = jax.tree.map(lambda *x: np.concatenate(x)[: len(images)], *outs)
+        return _mirror_back(prediction, is_left)
+
+    def _acquire(self, images, K, box, is_left):
+        """Look at the found box, then once more at the box of what was seen."""
+        if self.crop == "box":
+            box = box._replace(angle=np.full_like(box.angle, cameras.UPRIGHT))
+        for _ in range(PASSES):
+            prediction = self.perceive(images, K, box, is_left)
+            box = self._boxes(prediction.hand.joints.astype(np.float64), K)
+        return prediction
+
+    def _boxes(self, joints, K):
+        ahead = np.concatenate([joints[..., :2], np.maximum(joints[..., 2:], 0.05)], axis=-1)
+        pixels = cameras.project(ahead, K)
+        make = cameras.upright_box if self.crop == "box" else cameras.hand_box
+        return make(pixels, self.margin)
+
+    def _next_box(self, joints, K, shape):
+        """Where to look next; None where the hand has left the image or its box makes no sense."""
+        box = self._boxes(joints.astype(np.float64), K)
+        h, w = shape[:2]
+        inside = (box.center > -0.1 * w).all() and (box.center < [1.1 * w, 1.1 * h]).all()
+        return box if inside and 8 < box.size < 3 * max(w, h) else None
+
+    def _perceive_crops(self, params, images, K, R_crop_camera) -> Prediction:
+        out = self.model.apply({"params": params}, images, K, self.hand, method=Amt.perceive)
+
+        def back(points):
+            return jnp.einsum("bji,bnj->bni", R_crop_camera, points)
+
+        # The mesh of the parameters is moved to where the refined joints are.
+        shift = (out.joints - out.coarse.joints).mean(1)
+        root = out.coarse.T_joint[:, 0, :3, 3]
+        orient = jnp.einsum("bji,bjk->bik", R_crop_camera, out.coarse.rotations[:, 0])
+        transl = jnp.einsum("bji,bj->bi", R_crop_camera, root + shift) - (root - out.coarse.transl)
+        confidence = jax.nn.sigmoid(out.hand.confidence)
+        n = images.shape[0]
+        hand = HandPose(
+            global_orient=orient,
+            hand_pose=out.coarse.rotations[:, 1:],
+            betas=out.coarse.betas,
+            transl=transl,
+            joints=back(out.joints),
+            vertices=back(out.coarse.vertices + shift[:, None]),
+            is_left=jnp.zeros(n, bool),
+            valid=confidence.mean(-1) >= CONFIDENCE,
+        )
+        rotation = jnp.einsum("bji,bqjk->bqik", R_crop_camera, out.objects.rotation)
+        position = back(out.objects.position)
+        object_confidence = jax.nn.sigmoid(out.objects.confidence)
+        objects = ObjectPoses(
+            pose=jnp.concatenate([rotation, position[..., None]], axis=-1),
+            ycb_ids=out.objects.classes[..., 1:22].argmax(-1) + 1,
+            confidence=object_confidence,
+            valid=object_confidence >= OBJECT_CONFIDENCE,
+        )
+        contacts = Contacts(
+            points=back(out.contacts.points),
+            confidence=jax.nn.sigmoid(out.contacts.confidence),
+            kind=jnp.full(out.contacts.confidence.shape, UNKNOWN_KIND),
+            force=jnp.full(out.contacts.force.shape, jnp.nan),
+        )
+        return Prediction(hand, confidence, objects, contacts, None)
+
+    def _empty(self) -> Prediction:
+        image = np.zeros((1, self.image_size, self.image_size, 3), np.uint8)
+        eye = np.eye(3, dtype=np.float32)[None]
+        shapes = jax.eval_shape(self._perceive, self.params, image, eye, eye)
+        return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+
+
+def check_settings(predictor: Predictor, config: dict[str, Any], where: str) -> None:
+    """Raises `UserError` if the configuration describes another model than the predictor's."""
+    weights.check_architecture(predictor.settings, weights.architecture(config), where)
+
+
+def _is_seen(one: Prediction | None) -> bool:
+    return one is not None and bool(one.hand.valid[0])
+
+
+def _nothing(one: Prediction) -> Prediction:
+    return jax.tree.map(np.zeros_like, one)
+
+
+def _stack(boxes) -> cameras.Box:
+    return cameras.Box(*(np.stack(x) for x in zip(*boxes, strict=True)))
+
+
+def _at(box: cameras.Box, index) -> cameras.Box:
+    return cameras.Box(*(x[index] for x in box))
+
+
+def _chunks(x: np.ndarray, size: int = BATCH) -> list[np.ndarray]:
+    """Pieces of exactly `size` rows, the last one filled up with its last row: one compilation serves all."""
+    filled = np.concatenate([x, np.repeat(x[-1:], -len(x) % size, axis=0)])
+    return np.split(filled, len(filled) // size)
+
+
+def _sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def _mirror_back(prediction: Prediction, is_left) -> Prediction:
+    """Left hands were seen mirrored: everything but the hand's own parameters returns to the real camera frame."""
+    if not is_left.any():
+        return prediction
+
+    def choose(value, mirrored):
+        return np.where(is_left.reshape(-1, *[1] * (value.ndim - 1)), mirrored, value)
+
+    hand, objects, contacts = prediction.hand, prediction.objects, prediction.contacts
+    return prediction.replace(
+        hand=hand.replace(
+            joints=choose(hand.joints, mirror.mirror_points(hand.joints)),
+            vertices=choose(hand.vertices, mirror.mirror_points(hand.vertices)),
+            is_left=np.asarray(is_left),
+        ),
+        objects=objects.replace(pose=choose(objects.pose, mirror.mirror_object_pose(objects.pose))),
+        contacts=contacts.replace(points=choose(contacts.points, mirror.mirror_points(contacts.points))),
+    )
+

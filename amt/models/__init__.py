@@ -1,0 +1,1 @@
+"""Networks as pure linen modules: `init` and `apply`, plain typed fields, no configuration objects."""

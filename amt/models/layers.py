@@ -1,0 +1,153 @@
+"""Layers that every model shares.
+
+Products run on two-dimensional operands: XLA's CPU backend is several times slower on the gradient of a
+product with more than one batch axis, and other backends do not mind.
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class Dense(nn.Module):
+    """A linear layer over the last axis."""
+
+    features: int
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+    bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch features"]:
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        bias = self.param("bias", self.bias_init, (self.features,))
+        y = x.reshape(-1, x.shape[-1]) @ kernel
+        return (y + bias[None]).reshape(*x.shape[:-1], self.features)
+
+
+def head(features: int, bias: float = 0.0) -> Dense:
+    """An output layer that starts near its bias: normal(0.01)."""
+    return Dense(features, nn.initializers.normal(0.01), nn.initializers.constant(bias))
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation over the last axis (Ba et al. 2016)."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
+        shape = (1,) * (x.ndim - 1) + (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],)).reshape(shape)
+        bias = self.param("bias", nn.initializers.zeros_init(), (x.shape[-1],)).reshape(shape)
+        centred = x - x.mean(-1, keepdims=True)
+        variance = (centred * centred).mean(-1, keepdims=True)
+        return centred * jax.lax.rsqrt(variance + 1e-6) * scale + bias
+
+
+class Mlp(nn.Module):
+    """Hidden layers with LayerNorm and ReLU, then a small output layer."""
+
+    hidden: Sequence[int]
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch features"]:
+        for width in self.hidden:
+            x = nn.relu(LayerNorm()(Dense(width)(x)))
+        return head(self.features)(x)
+
+
+class Attention(nn.Module):
+    """Multi-head attention of `x` to `context`."""
+
+    num_heads: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n d"], context: Float[Array, "b m e"]) -> Float[Array, "b n d"]:
+        width = x.shape[-1]
+
+        def split(name, y):
+            return Dense(width, name=name)(y).reshape(*y.shape[:2], self.num_heads, width // self.num_heads)
+
+        out = jax.nn.dot_product_attention(split("query", x), split("key", context), split("value", context))
+        return Dense(width, nn.initializers.normal(0.02), name="out")(out.reshape(x.shape))
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block: self-attention, attention to `context` where given, feed-forward."""
+
+    num_heads: int
+    mlp_dim: int
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b n d"], context: Float[Array, "b m e"] | None = None
+    ) -> Float[Array, "b n d"]:
+        y = LayerNorm()(x)
+        x = x + Attention(self.num_heads, name="self_attention")(y, y)
+        if context is not None:
+            y = LayerNorm()(x)
+            x = x + Attention(self.num_heads, name="cross_attention")(y, context)
+        y = nn.relu(Dense(self.mlp_dim)(LayerNorm()(x)))
+        return x + Dense(x.shape[-1], nn.initializers.normal(0.02))(y)
+
+
+class PositionEmbedding2D(nn.Module):
+    """Learned row + column embeddings; without them the original model collapsed to a constant."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w d"]) -> Float[Array, "b h w d"]:
+        init = nn.initializers.normal(0.02)
+        rows = self.param("rows", init, (x.shape[1], x.shape[3]))
+        columns = self.param("columns", init, (x.shape[2], x.shape[3]))
+        return x + rows[None, :, None] + columns[None, None]
+
+
+def space_to_depth(x: Float[Array, "b h w c"], k: int) -> Float[Array, "b h2 w2 ckk"]:
+    """Patches of k x k pixels as channels."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // k, k, w // k, k, c).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(b, h // k, w // k, k * k * c)
+
+
+def depth_to_space(x: Float[Array, "b h w ckk"], k: int) -> Float[Array, "b hk wk c"]:
+    """The inverse of `space_to_depth`."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h, w, k, k, c // (k * k)).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(b, h * k, w * k, c // (k * k))
+
+
+class Conv3x3(nn.Module):
+    """A 3x3 convolution as one product over gathered neighbours (see the module's note on products)."""
+
+    features: int
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 features"]:
+        _, h, w, _ = x.shape
+        x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        s = self.stride
+        x = jnp.concatenate([x[:, i : i + h : s, j : j + w : s] for i in range(3) for j in range(3)], axis=-1)
+        return Dense(self.features)(x)
+
+
+def sample_bilinear(
+    grid: Float[Array, "b h w c"], points: Float[Array, "b n 2"]
+) -> tuple[Float[Array, "b n c"], Float[Array, "b n"]]:
+    """Features at points in [0,1] x [0,1] (x, y; the grid covers the square), and 1 where a point is inside.
+
+    Points outside read the border. The four neighbours are picked by a product with their weights: a gather's
+    gradient is a scatter, which accelerators and CPUs both dislike.
+    """
+    _, h, w, _ = grid.shape
+    inside = ((points > 0.0) & (points < 1.0)).all(-1).astype(grid.dtype)
+
+    def weights(coordinate, n):
+        position = jnp.clip(coordinate * n - 0.5, 0.0, n - 1.0)
+        cells = jnp.arange(n, dtype=grid.dtype)
+        return nn.relu(1.0 - jnp.abs(position[..., None] - cells[None, None]))
+
+    rows = jnp.einsum("bnh,bhwc->bnwc", weights(points[..., 1], h), grid)
+    return jnp.einsum("bnw,bnwc->bnc", weights(points[..., 0], w), rows), inside

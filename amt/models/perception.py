@@ -1,0 +1,76 @@
+"""The perception model: one crop in, hand, objects and contacts out, in the crop camera's frame."""
+
+import flax.linen as nn
+import flax.struct
+from jaxtyping import Array, Float, UInt8
+
+from amt.hand import HandModel
+from amt.models.contacts import ContactDecoder, ContactOutput
+from amt.models.encoder import PatchEncoder
+from amt.models.hand import CoarseHand, CoarseHandHead, HandFeatures, MultiCoordinateEncoder
+from amt.models.keypoints import KeypointHead, Keypoints, to_camera
+from amt.models.objects import ObjectDecoder, ObjectOutput
+from amt.models.refiner import PixelAlignedRefiner
+
+
+@flax.struct.dataclass
+class PerceptionOutput:
+    """Every stage's answer; `joints` are the last and best, [b,21,3] metres in the crop's camera frame."""
+
+    keypoints: Keypoints
+    keypoints_3d: Float[Array, "b 21 3"]
+    coarse: CoarseHand
+    hand: HandFeatures
+    joints: Float[Array, "b 21 3"]
+    objects: ObjectOutput
+    contacts: ContactOutput
+
+
+class Perception(nn.Module):
+    """Encoder, keypoints, coarse hand, multi-coordinate hand, refiner, objects, contacts, in this order."""
+
+    image_size: int
+    encoder: PatchEncoder
+    coarse_width: int
+    hand_encoder: MultiCoordinateEncoder
+    refiner_width: int
+    refiner_steps: int
+    object_decoder: ObjectDecoder
+    contact_decoder: ContactDecoder
+
+    @nn.compact
+    def __call__(
+        self, image: UInt8[Array, "b h w 3"], K: Float[Array, "b 3 3"], hand_model: HandModel
+    ) -> PerceptionOutput:
+        features = self.encoder(image)
+        keypoints = KeypointHead(name="keypoints")(features)
+        points = to_camera(keypoints.uv, keypoints.depth, keypoints.scale, K, self.image_size)
+        coarse_head = CoarseHandHead(self.coarse_width, name="coarse_hand")
+        coarse = coarse_head(features, keypoints, K, self.image_size, hand_model)
+        hand = self.hand_encoder(coarse, features)
+        refiner = PixelAlignedRefiner(self.refiner_width, self.refiner_steps, self.image_size, name="refiner")
+        joints = refiner(hand.joints, hand.tokens, points, features.fine, K, keypoints.scale)
+        objects = self.object_decoder(
+            features.patch_tokens, features.fine, hand, keypoints, K, self.image_size
+        )
+        contacts = self.contact_decoder(hand, joints, objects.tokens, keypoints.scale)
+        return PerceptionOutput(keypoints, points, coarse, hand, joints, objects, contacts)
+
+
+class Amt(nn.Module):
+    """What is trained together and saved together: the finder and the perception model."""
+
+    finder: nn.Module
+    perception: Perception
+
+    def __call__(self, frame, image, K, hand_model):
+        """Both at once, for `init` and the train step."""
+        return self.finder(frame), self.perception(image, K, hand_model)
+
+    def find(self, frame: UInt8[Array, "b s s 3"]):
+        """Only the finder."""
+        return self.finder(frame)
+
+    def perceive(self, image: UInt8[Array, "b h w 3"], K: Float[Array, "b 3 3"], hand_model: HandModel):
+        """Only the perception model."""
+        return self.perception(image, K, hand_model)

@@ -1,0 +1,19 @@
+"""One module per command line mode: each has `run(config, workdir, input) -> dict` and holds glue only."""
+
+BUILT = {
+    "demo": "predict on the embedded clip with the embedded weights",
+    "predict": "a video, folder or image to robot commands, overlay, replay and report",
+    "train": "train a model",
+    "evaluate": "score a checkpoint on held-out data",
+    "generate": "write a synthetic data set in the DexYCB layout",
+    "benchmark": "frames per second of each link",
+}
+
+LATER = {
+    "validate": "data checking",
+    "convert": "conversion of backbone weights",
+    "describe": "model and memory planning",
+    "profile": "performance and scaling",
+    "serve": "streaming and serving",
+    "view": "interactive viewing",
+}

@@ -1,0 +1,25 @@
+"""`--mode=demo`: `predict` on the embedded clip, whose camera is known."""
+
+import json
+from importlib import resources
+from pathlib import Path
+
+from amt.errors import UserError
+from amt.inference.intrinsics import make_camera
+from amt.inference.video import open_clip
+from amt.modes import predict
+from amt.modes.common import check_workdir
+
+
+def run(config, workdir: Path, input: str | None) -> dict:
+    """Writes what `predict` writes, returns its figures. `UserError` for an input: the demo has its own."""
+    if input:
+        raise UserError(f"--input={input}: the demo has its own clip; add --mode=predict")
+    workdir = check_workdir(workdir)
+    with resources.as_file(resources.files("amt.inference").joinpath("assets")) as assets:
+        source = open_clip(assets / "demo_clip.mp4", max_frames=config.predict.max_frames or None)
+        known = json.loads((assets / "demo_clip.json").read_text())
+        clip_camera = make_camera(
+            known["K"], known["T_world_camera"], source.width, source.height, config.camera.horizontal_fov
+        )
+        return predict.process(source, clip_camera, config, workdir)

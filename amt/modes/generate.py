@@ -1,0 +1,29 @@
+"""`--mode=generate`: write a synthetic data set in the DexYCB layout into the work directory."""
+
+import dataclasses
+import time
+from pathlib import Path
+
+from amt.data.synthetic.generator import GeneratorConfig, generate
+from amt.modes.common import Progress
+
+
+def run(config, workdir: Path, input: str | None) -> dict:
+    names = [f.name for f in dataclasses.fields(GeneratorConfig)]
+    settings = GeneratorConfig(**{name: config.generate[name] for name in names})
+    start = time.monotonic()
+    written = 0
+    with Progress(settings.num_sequences, "sequences") as progress:
+        for _ in generate(settings, workdir, config.generate.num_workers):
+            written += 1
+            progress.update()
+    seconds = time.monotonic() - start
+    frames = written * settings.num_frames * settings.num_cameras
+    return {
+        "root": str(workdir),
+        "sequences": settings.num_sequences,
+        "sequences_written": written,
+        "frames_written": frames,
+        "generation_s": seconds,
+        "frames_per_s": frames / seconds,
+    }

@@ -1,0 +1,23 @@
+"""The robot: UR5e + Allegro by name, its kinematics, MuJoCo scenes, retargeting from human hands, replay."""
+
+from amt.robot.kinematics import forward
+from amt.robot.model import Robot, load_robot
+from amt.robot.render import RenderUnavailable, render
+from amt.robot.replay import Replay, replay
+from amt.robot.retarget import human_tips, retarget, retarget_errors
+from amt.robot.scene import SceneObject, build_scene
+
+__all__ = [
+    "RenderUnavailable",
+    "Replay",
+    "Robot",
+    "SceneObject",
+    "build_scene",
+    "forward",
+    "human_tips",
+    "load_robot",
+    "render",
+    "replay",
+    "retarget",
+    "retarget_errors",
+]

@@ -1,0 +1,112 @@
+"""The robot by name: a UR5e with a right Allegro hand, as arrays that both JAX kinematics and MuJoCo scenes
+use.
+
+Frames. `base` has z up and its origin on the mounting plane. `palm` is the Allegro's own frame: fingers along
++z, index finger at +y, the palm looks along +x, origin between the knuckles. `wrist` is parallel to `palm` at
+the bottom of the palm, where the hand is mounted. `ff_tip, mf_tip, rf_tip, th_tip` (index, middle, ring,
+thumb) sit in the centre of the spherical end of each finger, z along the last bone.
+
+Mount. The palm's bottom stands 5 mm in front of the UR5e's flange (an adapter plate), without a twist: palm z
+is the flange's z.
+
+Figures: MuJoCo Menagerie `universal_robots_ur5e` (BSD-3) and `wonik_allegro` (BSD-2), in `robot_facts.json`.
+"""
+
+import dataclasses
+import functools
+import json
+from importlib import resources
+
+import numpy as np
+from jaxtyping import Float, Int
+
+# UR5e data sheet: 180 deg/s on every joint.
+ARM_MAX_VELOCITY = float(np.pi)
+# Allegro data sheet: 0.11 s per 60 deg without load, 9.5 rad/s. Two thirds of it leave torque for the load.
+HAND_MAX_VELOCITY = float(2 * np.pi)
+
+PALM_HEIGHT = 0.095  # from the bottom of the palm to the knuckles
+ADAPTER_THICKNESS = 0.005
+
+FINGERS = ("ff", "mf", "rf", "th")
+NUM_ARM_JOINTS = 6
+NUM_JOINTS = 22
+
+# Each named frame: its body, and its origin in that body (the frame is parallel to the body).
+FRAMES = {
+    "palm": ("palm", (0.0, 0.0, 0.0)),
+    "wrist": ("palm", (0.0, 0.0, -PALM_HEIGHT)),
+    "ff_tip": ("ff_tip", (0.0, 0.0, 0.029)),
+    "mf_tip": ("mf_tip", (0.0, 0.0, 0.029)),
+    "rf_tip": ("rf_tip", (0.0, 0.0, 0.029)),
+    "th_tip": ("th_tip", (0.0, 0.0, 0.043)),
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Robot:
+    """A tree of bodies, each with at most one hinge; joints in robot order, bodies parents first.
+
+    `body_joint` is -1 for a body that is fixed to its parent; `body_axis` is the hinge's axis in the body's
+    frame. Compared and hashed by identity, so that it can be a static argument of `jax.jit`.
+    """
+
+    joint_names: tuple[str, ...]
+    limits: Float[np.ndarray, "22 2"]
+    max_velocity: Float[np.ndarray, " 22"]
+    body_names: tuple[str, ...]
+    body_parent: Int[np.ndarray, " bodies"]
+    body_pos: Float[np.ndarray, "bodies 3"]
+    body_quat: Float[np.ndarray, "bodies 4"]
+    body_joint: Int[np.ndarray, " bodies"]
+    body_axis: Float[np.ndarray, "bodies 3"]
+    facts: dict
+
+    def joint(self, name: str) -> int:
+        """The index of a joint in robot order; ValueError for an unknown name."""
+        return self.joint_names.index(name)
+
+
+def read_facts() -> dict:
+    """The figures of both machines, joined into one tree: `bodies`, `joints`, `actuators`, `geoms`."""
+    text = resources.files("amt.robot").joinpath("robot_facts.json").read_text()
+    data = json.loads(text)
+    arm, hand = data["ur5e"], data["allegro_right"]
+    site = next(site for site in arm["sites"] if site["name"] == "attachment_site")
+    palm = dict(hand["bodies"][0])
+    # The site's z points along the body's y: the palm stands off along it.
+    palm["parent"], palm["quat_wxyz"] = site["body"], site["quat_wxyz"]
+    palm["pos"] = [0.0, site["pos"][1] + ADAPTER_THICKNESS + PALM_HEIGHT, 0.0]
+    return {
+        "bodies": arm["bodies"] + [palm] + hand["bodies"][1:],
+        "joints": arm["joints"] + hand["joints"],
+        "actuators": arm["actuators"] + hand["actuators"],
+        "geoms": arm["collision_primitives"] + hand["collision_primitives"],
+    }
+
+
+@functools.cache
+def load_robot() -> Robot:
+    """UR5e + right Allegro. The same object every time."""
+    facts = read_facts()
+    bodies, joints = facts["bodies"], facts["joints"]
+    names = tuple(body["name"] for body in bodies)
+    joint_of = {joint["body"]: index for index, joint in enumerate(joints)}
+    axis_of = {joint["body"]: joint["axis"] for joint in joints}
+    num_hand = len(joints) - NUM_ARM_JOINTS
+    return Robot(
+        joint_names=tuple(joint["name"] for joint in joints),
+        limits=np.array([joint["range"] for joint in joints]),
+        max_velocity=np.array([ARM_MAX_VELOCITY] * NUM_ARM_JOINTS + [HAND_MAX_VELOCITY] * num_hand),
+        body_names=names,
+        body_parent=np.array([-1 if b["parent"] == "world" else names.index(b["parent"]) for b in bodies]),
+        body_pos=np.array([body["pos"] for body in bodies]),
+        body_quat=np.array([_unit(body["quat_wxyz"]) for body in bodies]),
+        body_joint=np.array([joint_of.get(name, -1) for name in names]),
+        body_axis=np.array([axis_of.get(name, [0.0, 0.0, 1.0]) for name in names]),
+        facts=facts,
+    )
+
+
+def _unit(quat: list[float]) -> np.ndarray:
+    return np.array(quat) / np.linalg.norm(quat)

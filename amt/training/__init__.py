@@ -1,0 +1,1 @@
+"""Training: one jitted step over a mesh, checkpoints, the loop."""

@@ -1,0 +1,147 @@
+"""The training loop: feed, step, log, save."""
+
+import csv
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import grain.python as grain
+import jax
+import numpy as np
+
+from amt.data.pipeline import to_mesh
+from amt.errors import UserError
+from amt.hand import HandModel
+from amt.structs import Batch
+from amt.training import sharding
+from amt.training.checkpoint import Checkpoints
+from amt.training.step import (
+    OptimizerConfig,
+    TrainState,
+    create_state,
+    init_params,
+    make_optimizer,
+    make_train_step,
+)
+
+Report = Callable[[int, str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopConfig:
+    """Counts in steps."""
+
+    batch_size: int
+    log_every: int
+    eval_every: int
+    checkpoint_every: int
+    resume: bool
+
+
+def train(
+    model: nn.Module,
+    hand: HandModel,
+    iterator: grain.DatasetIterator,
+    validate: Callable[[dict], Mapping[str, float]],
+    optimizer_config: OptimizerConfig,
+    loop: LoopConfig,
+    weights: Mapping[str, float],
+    mesh: jax.sharding.Mesh,
+    seed: int,
+    sizes: tuple[int, int],
+    settings: Mapping[str, Any],
+    workdir: Path,
+    report: Report,
+) -> tuple[TrainState, dict[str, float]]:
+    """Train up to `optimizer_config.steps` steps from the newest checkpoint in `workdir`, if it may.
+
+    `sizes` are those of crop and frame, `settings` the architecture that checkpoints belong to. `validate` scores the
+    averaged parameters; `report` is told the steps done and a line about them. Scalars go to `workdir`/scalars.csv.
+    Raises `UserError` when the loss is not finite, and for checkpoints of another configuration.
+    """
+    sharding.check_batch(loop.batch_size, mesh, "config.train.batch_size")
+    checkpoints = Checkpoints(workdir / "checkpoints", settings)
+    optimizer = make_optimizer(optimizer_config)
+    state = create_state(init_params(model, seed, *sizes, hand), optimizer, mesh)
+    if loop.resume and (restored := checkpoints.restore(state, iterator)) is not None:
+        state = restored
+    step_fn = make_train_step(model, optimizer, weights, optimizer_config.ema_decay, hand, state, mesh)
+    first = int(state.step)
+    if first:
+        report(first, f"resumed at step {first}")
+    scores: dict[str, float] = {}
+    log = _Scalars(workdir / "scalars.csv", loop.batch_size)
+    split = sharding.batch_sharding(mesh)
+    for step in range(first, optimizer_config.steps):
+        waited = time.monotonic()
+        batch: Batch = to_mesh(next(iterator), split)
+        waited = time.monotonic() - waited
+        state, metrics = step_fn(state, batch)
+        # The device works on this step while the host logs the one before.
+        line = log.add(step + 1, metrics, waited, last=(step + 1) % loop.log_every == 0)
+        report(1, line)
+        done = step + 1 == optimizer_config.steps
+        if (step + 1) % loop.eval_every == 0 or done:
+            scores = dict(validate(state.ema))
+            log.write(step + 1, scores)
+            report(0, "  ".join(f"{k} {v:.4g}" for k, v in scores.items()))
+        if (step + 1) % loop.checkpoint_every == 0 or done:
+            log.flush()
+            checkpoints.save(step + 1, state, iterator)
+    checkpoints.close()
+    return state, scores
+
+
+class _Scalars:
+    """Reads metrics one step late, keeps the means since the last line, appends them to a CSV."""
+
+    def __init__(self, path: Path, batch_size: int):
+        self.path, self.batch_size = path, batch_size
+        self.pending: tuple[int, dict] | None = None
+        self.sums: list[dict[str, float]] = []
+        self.waited, self.start = 0.0, time.monotonic()
+
+    def add(self, step: int, metrics: dict[str, jax.Array], waited: float, last: bool) -> str:
+        self.flush()
+        self.pending = (step, metrics)
+        self.waited += waited
+        if not last:
+            return ""
+        self.flush()
+        seconds = time.monotonic() - self.start
+        means = {k: float(np.mean([s[k] for s in self.sums])) for k in self.sums[0]}
+        speed = {
+            "samples_per_s": self.batch_size * len(self.sums) / seconds,
+            "input_wait_share": self.waited / seconds,
+        }
+        self.write(step, {**means, **speed})
+        self.sums, self.waited, self.start = [], 0.0, time.monotonic()
+        return f"loss {means['loss']:.3f}  hand {means['hand_refined'] * 100:.1f} mm  {speed['samples_per_s']:.0f} samples/s  input wait {speed['input_wait_share']:.0%}"
+
+    def flush(self) -> None:
+        """Fetch the pending metrics. Raises `UserError` where the loss is not finite."""
+        if self.pending is None:
+            return
+        step, metrics = self.pending
+        self.pending = None
+        values = {k: float(v) for k, v in metrics.items()}
+        if not np.isfinite(values["loss"]):
+            culprits = [k for k, v in values.items() if not np.isfinite(v)]
+            raise UserError(
+                f"training: the loss is not finite at step {step} ({', '.join(culprits)}); "
+                "lower config.train.learning_rate and resume: checkpoints hold the state before"
+            )
+        self.sums.append(values)
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Append rows of step, name, value."""
+        new = not self.path.exists()
+        rows: Iterable = [(step, k, f"{v:.6g}") for k, v in scalars.items()]
+        with self.path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(("step", "name", "value"))
+            writer.writerows(rows)

@@ -1,0 +1,76 @@
+"""Where arrays live on the mesh ('data', 'fsdp', 'tensor'): one table for all of the train state."""
+
+import re
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from amt.errors import UserError
+
+AXES = ("data", "fsdp", "tensor")
+BATCH = P(("data", "fsdp"))
+
+# First match wins. Blocks hold nearly all numbers; the rest is copied to every device.
+RULES = (
+    (r"(self|cross)_attention/out/kernel$", P("tensor", "fsdp")),
+    (r"(self|cross)_attention/\w+/kernel$", P("fsdp", "tensor")),
+    (r"Block_\d+/Dense_0/kernel$", P("fsdp", "tensor")),
+    (r"Block_\d+/Dense_1/kernel$", P("tensor", "fsdp")),
+    (r"", P()),
+)
+
+
+def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
+    """A mesh over all devices; one of the sizes may be -1 and takes what is left.
+
+    Raises `UserError` if the sizes do not multiply to the number of devices.
+    """
+    sizes = [data, fsdp, tensor]
+    devices = jax.device_count()
+    if sizes.count(-1) == 1:
+        sizes[sizes.index(-1)] = devices // max(1, -int(np.prod(sizes)))
+    if min(sizes) < 1 or int(np.prod(sizes)) != devices:
+        found = f"data={data}, fsdp={fsdp}, tensor={tensor}"
+        raise UserError(
+            f"config.mesh: {found} does not cover {devices} devices; their product must be {devices}"
+        )
+    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def path_name(path) -> str:
+    """A pytree path as names joined by slashes."""
+    return "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path)
+
+
+def tree_shardings(tree, mesh: Mesh):
+    """A sharding for every leaf by `RULES`; what is not an array of two axes is copied.
+
+    Raises `UserError` where an axis does not divide, naming the parameter.
+    """
+
+    def place(path, leaf):
+        name = path_name(path)
+        spec = next(s for pattern, s in RULES if re.search(pattern, name)) if np.ndim(leaf) == 2 else P()
+        for size, axis in zip(np.shape(leaf), spec, strict=False):
+            if axis is not None and size % mesh.shape[axis]:
+                raise UserError(
+                    f"config.mesh.{axis}={mesh.shape[axis]}: does not divide {name} of shape "
+                    f"{np.shape(leaf)}; choose a mesh or a width that does"
+                )
+        return NamedSharding(mesh, spec)
+
+    return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Batches are split over data x fsdp."""
+    return NamedSharding(mesh, BATCH)
+
+
+def check_batch(batch_size: int, mesh: Mesh, name: str) -> None:
+    """Raises `UserError` if a batch does not divide over the mesh."""
+    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    if batch_size % parts:
+        raise UserError(f"{name}={batch_size}: must be a multiple of {parts}, the mesh's data x fsdp")

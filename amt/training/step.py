@@ -1,0 +1,128 @@
+"""The train state and the jitted train step."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int
+
+from amt import losses
+from amt.data.ycb import OBJECTS
+from amt.geometry.primitives import symmetries
+from amt.hand import HandModel
+from amt.structs import Batch
+from amt.training.sharding import batch_sharding, tree_shardings
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that a step changes; `ema` is the average of `params` that is evaluated and shipped."""
+
+    step: Int[Array, ""]
+    params: dict
+    ema: dict
+    opt_state: optax.OptState
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with warm-up and a cosine to 2% of the peak; `steps` in all."""
+
+    steps: int
+    learning_rate: float
+    warmup_steps: int
+    weight_decay: float
+    clip_norm: float
+    ema_decay: float
+
+
+def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
+    """Clip, Adam, decay of matrices only, schedule."""
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0,
+        config.learning_rate,
+        config.warmup_steps,
+        max(config.steps, config.warmup_steps + 1),
+        0.02 * config.learning_rate,
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        optax.adamw(schedule, b2=0.99, weight_decay=config.weight_decay, mask=_decayed),
+    )
+
+
+def _decayed(params):
+    return jax.tree_util.tree_map_with_path(lambda path, _: getattr(path[-1], "key", "") == "kernel", params)
+
+
+def init_params(model: nn.Module, seed: int, image_size: int, frame_size: int, hand: HandModel) -> dict:
+    """Fresh parameters, a pure function of the seed."""
+    frame = jnp.zeros((1, frame_size, frame_size, 3), jnp.uint8)
+    image = jnp.zeros((1, image_size, image_size, 3), jnp.uint8)
+    K = jnp.eye(3)[None]
+    return jax.jit(model.init)(jax.random.key(seed), frame, image, K, hand)["params"]
+
+
+def create_state(params: dict, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """A state at step 0, placed on the mesh by the sharding table."""
+
+    def make(params):
+        ema = jax.tree.map(jnp.copy, params)
+        return TrainState(jnp.zeros((), jnp.int32), params, ema, optimizer.init(params))
+
+    shardings = tree_shardings(jax.eval_shape(make, params), mesh)
+    return jax.jit(make, out_shardings=shardings)(params)
+
+
+def symmetry_table() -> Float[np.ndarray, "22 24 3 3"]:
+    """Symmetries of every object's primitive, by YCB id; row 0 is no object."""
+    table = np.tile(np.eye(3, dtype=np.float32), (22, 24, 1, 1))
+    for i, obj in OBJECTS.items():
+        table[i] = symmetries(obj.primitive.axis)
+    return table
+
+
+def make_train_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    weights: Mapping[str, float],
+    ema_decay: float,
+    hand: HandModel,
+    state: TrainState,
+    mesh: Mesh,
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
+    """The jitted step: the state is donated, gradients are averaged over the mesh by the compiler."""
+    table = jnp.asarray(symmetry_table())
+    weights = dict(weights)
+
+    def loss(params, batch):
+        found, out = model.apply({"params": params}, batch.frame, batch.image, batch.K, hand)
+        terms = losses.perception_losses(out, found, batch, hand, table)
+        return losses.total(terms, weights), terms
+
+    def step(state, batch):
+        (value, terms), gradient = jax.value_and_grad(loss, has_aux=True)(state.params, batch)
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes int and float on purpose
+            updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        # Early on the average would remember the initialisation: let it forget faster then.
+        count = state.step.astype(jnp.float32)
+        decay = jnp.minimum(ema_decay, (count + 1.0) / (count + 20.0))
+        ema = jax.tree.map(lambda e, p: e + (p - e) * (1.0 - decay), state.ema, params)
+        metrics = {"loss": value, "grad_norm": optax.global_norm(gradient), **terms}
+        return TrainState(state.step + 1, params, ema, opt_state), metrics
+
+    shardings = tree_shardings(state, mesh)
+    return jax.jit(
+        step,
+        in_shardings=(shardings, batch_sharding(mesh)),
+        out_shardings=(shardings, NamedSharding(mesh, P())),
+        donate_argnums=0,
+    )

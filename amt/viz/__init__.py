@@ -1,0 +1,1 @@
+"""Pictures for people: overlays on the frames, and the report."""

@@ -1,0 +1,186 @@
+"""The complete configuration: every field, with its unit or its reason. Other files hold only differences.
+
+Sizes are those of the full perception model (an accelerator's); `configs/demo.py` is what a laptop trains.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        {
+            "seed": 0,  # of parameters, shuffling and augmentation
+            "compilation_cache_dir": "~/.cache/amt/jax",  # $JAX_COMPILATION_CACHE_DIR wins
+            "mesh": {"data": -1, "fsdp": 1, "tensor": 1},  # devices along each axis; -1 takes what is left
+            "data": data(),
+            "generate": generate(),
+            "model": model(),
+            "finder": finder(),
+            "train": train(),
+            "eval": evaluate(),
+            "camera": camera(),
+            "predict": predict(),
+            "retarget": retarget(),
+            "replay": replay(),
+            "benchmark": {"repeats": 5},  # timed runs of each link, after one that compiles
+        }
+    )
+
+
+def data() -> dict:
+    return {
+        "root": "",  # a folder in the DexYCB layout; empty: $DEX_YCB_DIR
+        "split": "s0",  # s0 sequences, s1 subjects, s2 cameras, s3 grasped objects
+        "part": "train",  # train, val, test
+        "crop": "aligned",  # aligned: rolled so that wrist to middle knuckle is up; box: upright; full: whole frame
+        "image_size": 224,  # pixels, the crop's side
+        "crop_margin": 1.35,  # side of the crop / extent of the joints
+        "crop_jitter": 0.06,  # training: standard deviation of box centre and log size, in box sides
+        "roll_jitter": 0.25,  # training: standard deviation of the crop's roll, radians
+        "wrong_roll_share": 0.05,  # training: share of crops with any roll at all, as a finder sometimes gives
+        "no_hand_share": 0.08,  # training: share of crops and frames without a hand
+        "color_jitter": 0.3,  # training: gain, tint, offset, noise
+        "min_visible_share": 0.6,  # samples with fewer of their joints inside the image are not learned from
+        "num_workers": 1,  # Grain processes that decode; 0 decodes in this process
+    }
+
+
+def generate() -> dict:
+    return {
+        "num_sequences": 100,  # the official splits count 100 sequences per subject
+        "num_subjects": 10,
+        "num_frames": 72,  # per sequence, 30 per second
+        "num_cameras": 8,
+        "width": 640,  # pixels
+        "height": 480,  # pixels
+        "num_workers": 2,  # processes that render
+        "seed": 0,  # a new seed is a new data set; held-out figures use another one than training
+        "gesture_share": 0.35,  # of sequences: a bare hand that moves, without an object
+        "photographs": "",  # a folder of images for textures beside the drawn ones; may be empty
+    }
+
+
+def model() -> dict:
+    return {
+        "hidden_dim": 1024,  # width of image, hand and object tokens
+        "stem": (64, 256),  # channels of the convolutional stem at strides 4 and 8; tokens have stride 16
+        "depth": 12,  # transformer blocks of the from-scratch image encoder
+        "num_heads": 8,  # of every attention
+        "mlp_dim": 4096,
+        "fine_dim": 256,  # channels of the stride-4 map that the refiners read
+        "coarse_dim": 1024,  # of the network from keypoints to joint rotations
+        "point_widths": (128, 256, 512, 1024),  # of the PointNet over hand vertices
+        "vertex_stride": 1,  # every n-th vertex is looked at
+        "hand_depth": 5,  # layers of the multi-coordinate hand encoder
+        "refiner_dim": 512,
+        "refiner_steps": 2,  # with step sizes 1, 1/2
+        "object_depth": 4,  # decoder layers
+        "num_object_queries": 10,
+        "num_classes": 100,  # of objects; 1..21 are YCB's
+        "contact_hidden_dim": 512,
+        "contact_depth": 3,  # decoder layers after the two that look at hand and objects
+        "num_contact_queries": 10,
+    }
+
+
+def finder() -> dict:
+    return {
+        "frame_size": 128,  # pixels, the side that the whole frame is fitted into
+        "hidden_dim": 128,
+        "stem": (24, 64),
+        "depth": 3,
+        "num_heads": 4,
+        "mlp_dim": 256,
+    }
+
+
+def train() -> dict:
+    return {
+        "steps": 100_000,
+        "batch_size": 64,  # over all devices
+        "learning_rate": 5e-4,  # peak
+        "warmup_steps": 1_000,
+        "weight_decay": 0.01,
+        "clip_norm": 1.0,  # of the global gradient
+        "ema_decay": 0.999,
+        "log_every": 50,  # steps
+        "eval_every": 2_000,  # steps
+        "checkpoint_every": 2_000,  # steps
+        "resume": True,  # from the newest checkpoint in the work directory
+        "loss": {  # weights of the terms, in the units of amt/losses.py
+            "keypoint_place": 1.0,
+            "keypoint_depth": 1.0,
+            "keypoint_scale": 0.3,
+            "keypoint_heatmap": 0.15,
+            "hand_keypoints": 0.5,
+            "hand_coarse": 1.0,
+            "hand_corrected": 0.5,
+            "hand_refined": 1.2,
+            "hand_rotation": 0.5,
+            "hand_vertices": 0.5,
+            "hand_shape": 0.01,
+            "hand_confidence": 0.1,
+            "reprojection": 0.5,
+            "object_position": 1.0,
+            "object_rotation": 0.5,
+            "object_class": 0.2,
+            "object_confidence": 0.5,
+            "contact_point": 0.3,
+            "contact_confidence": 0.1,
+            "finder_heatmap": 0.1,
+            "finder_center": 0.5,
+            "finder_size": 0.5,
+            "finder_angle": 1.0,
+            "finder_side": 0.2,
+            "finder_presence": 0.2,
+        },
+    }
+
+
+def evaluate() -> dict:
+    return {
+        "checkpoint": "",  # a folder of --mode=train or a .safetensors file; empty: the embedded weights
+        "part": "test",
+        "batch_size": 64,
+        "max_samples": 0,  # evenly spaced over the part; 0 takes all
+        "crops": "finder",  # finder: found as at inference; labels: from the true box
+    }
+
+
+def camera() -> dict:
+    return {
+        "K": (),  # 9 numbers, row-major, pixels; empty: assumed from the field of view
+        "T_world_camera": (),  # 12 or 16 numbers, row-major, metres, world z up; empty: a level camera
+        "horizontal_fov": 0.96,  # radians (55 degrees) along the longer side, a webcam's; where K is unknown
+    }
+
+
+def predict() -> dict:
+    return {
+        "checkpoint": "",  # a folder of --mode=train or a .safetensors file; empty: the embedded weights
+        "side": "auto",  # auto: as the finder says; left, right
+        "max_frames": 0,  # from the start of the video; 0 takes all
+        "batch_size": 8,  # frames per call where tracking does not order them
+        "smoothing": "savgol",  # savgol: Savitzky-Golay, looks ahead; one_euro: causal; none
+        "savgol_window": 0.3,  # seconds
+        "savgol_order": 2,  # of the polynomial
+        "one_euro_min_cutoff": 1.5,  # hertz
+        "one_euro_beta": 5.0,  # hertz per (metre per second)
+    }
+
+
+def retarget() -> dict:
+    return {
+        "scale": "fit",  # robot hand / human hand: fit from the finger lengths, or a number
+        "iterations": 20,  # of the optimiser, over the whole trajectory
+        "smoothness": 1.0,  # multiplies the cost of joint motion between frames
+    }
+
+
+def replay() -> dict:
+    return {
+        "enabled": True,  # False: no replay.mp4
+        "width": 640,  # pixels
+        "height": 480,  # pixels
+        "substep": 0.002,  # seconds, MuJoCo's time step
+    }

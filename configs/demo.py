@@ -1,0 +1,46 @@
+"""What a laptop trains in about an hour on generated data, and what the embedded weights were trained with.
+
+    python launch.py --config=configs/demo.py --mode=train --workdir=runs/train --config.data.root=DATA
+
+Variants: `demo` (the default); `tiny`, for tests: every size as small as it goes, of no use otherwise.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def demo(config: ConfigDict) -> None:
+    config.data.image_size = 96
+    config.generate.update(num_sequences=20, num_subjects=2, num_frames=40, num_cameras=4)
+    config.model.update(hidden_dim=160, stem=(32, 80), depth=4, num_heads=5, mlp_dim=640, fine_dim=32)
+    config.model.update(coarse_dim=256, point_widths=(32, 64, 128), vertex_stride=4, hand_depth=1)
+    config.model.update(refiner_dim=96, object_depth=2, contact_hidden_dim=80, contact_depth=1)
+    config.finder.update(hidden_dim=96, stem=(24, 48), mlp_dim=192)
+    config.train.update(steps=10_000, batch_size=64, learning_rate=1e-3, warmup_steps=200, weight_decay=0.02)
+
+
+def tiny(config: ConfigDict) -> None:
+    demo(config)
+    config.data.update(image_size=32, num_workers=0)
+    config.generate.update(num_sequences=5, num_subjects=1, num_frames=2, num_cameras=2)
+    config.generate.update(width=160, height=120, num_workers=0)
+    config.model.update(hidden_dim=32, stem=(8, 16), depth=1, num_heads=2, mlp_dim=32, fine_dim=8)
+    config.model.update(coarse_dim=32, point_widths=(8, 16), vertex_stride=64, refiner_dim=16)
+    config.model.update(object_depth=1, contact_hidden_dim=16)
+    config.finder.update(frame_size=32, hidden_dim=16, stem=(8, 8), depth=1, num_heads=2, mlp_dim=16)
+    config.train.update(steps=4, batch_size=8, warmup_steps=1, log_every=1, eval_every=4, checkpoint_every=2)
+    config.eval.update(batch_size=8, max_samples=8)
+    config.retarget.iterations = 5
+    config.replay.update(width=160, height=120)
+
+
+VARIANTS = {"demo": demo, "tiny": tiny}
+
+
+def get_config(variant: str = "demo") -> ConfigDict:
+    if variant not in VARIANTS:
+        raise ValueError(f"no variant {variant!r}; expected one of {', '.join(VARIANTS)}")
+    config = base.get_config()
+    VARIANTS[variant](config)
+    return config

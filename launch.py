@@ -1,0 +1,62 @@
+"""The command line of amt: `python launch.py --help`.
+
+It reads the flags, sets up JAX and calls `run` of the mode's module in `amt/modes/`; the figures that come
+back are printed and written to WORKDIR/MODE.json. Bad input ends in one line on stderr and exit status 2.
+"""
+
+import importlib
+import os
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from absl import flags, logging
+
+from amt.errors import UserError
+from amt.modes.common import check_workdir, print_table, write_json
+from amt.modes.flags import Options, help_text, parse
+
+ROOT = Path(__file__).resolve().parent
+PACKAGES = ("amt", "jax", "flax", "optax", "mujoco", "numpy")
+
+
+def set_up_jax(cache_dir: str) -> None:
+    """Has to run before jax is imported, which reads these; what the environment says already wins."""
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(cache_dir).expanduser()))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own log: errors only
+    logging.set_verbosity(logging.WARNING)
+    flags.FLAGS.mark_as_parsed()  # Grain asks absl's global flags, which `parse` leaves alone
+
+
+def run(options: Options) -> None:
+    workdir = check_workdir(options.workdir)
+    set_up_jax(options.config.compilation_cache_dir)
+    mode = importlib.import_module(f"amt.modes.{options.mode}")
+    figures = mode.run(options.config, workdir, options.input)
+    print_table(figures)
+    versions = {name: metadata.version(name) for name in PACKAGES}
+    result = write_json(
+        workdir / f"{options.mode}.json",
+        {**figures, "config": options.config.to_dict(), "versions": versions},
+    )
+    print(f"figures  {result}")
+
+
+def main(argv: list[str]) -> int:
+    if {"--help", "-help", "-h"} & set(argv):
+        print(help_text())
+        return 0
+    try:
+        run(parse(argv, ROOT))
+    except UserError as error:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted: nothing more is written", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

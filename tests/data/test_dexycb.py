@@ -1,0 +1,268 @@
+"""The DexYCB reader against a layout that this test writes by hand from the dataset's description."""
+
+import pickle
+from collections import Counter
+
+import cv2
+import grain.python as grain
+import numpy as np
+import pytest
+import yaml
+
+from amt.data import dexycb
+from amt.data.dexycb import DexYCB, find_root, make_runs, part_of, read_yaml
+from amt.errors import UserError
+
+SERIALS = ["836212060125", "839512060362", "932122061900"]
+SUBJECTS = ["20200709-subject-01", "20200813-subject-02", "20200820-subject-03"]
+NUM_FRAMES, NUM_SEQUENCES = 3, 5
+
+
+def labels(subject: int, sequence: int, camera: int, frame: int) -> dict:
+    """Numbers that differ in every frame of every camera."""
+    rng = np.random.default_rng([subject, sequence, camera, frame])
+    return {
+        "seg": rng.integers(0, 22, (12, 16)).astype(np.uint8),
+        "pose_y": rng.normal(size=(2, 3, 4)).astype(np.float32),
+        "pose_m": rng.normal(size=(1, 51)).astype(np.float32),
+        "joint_3d": rng.normal(size=(1, 21, 3)).astype(np.float32),
+        "joint_2d": rng.normal(size=(1, 21, 2)).astype(np.float32),
+    }
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    root = tmp_path_factory.mktemp("dexycb")
+    write(root)
+    return root
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    write(tmp_path, SUBJECTS[:1], 1)
+    return tmp_path
+
+
+def write(root, subjects=SUBJECTS, num_sequences=NUM_SEQUENCES):
+    calibration = root / "calibration"
+    (calibration / "intrinsics").mkdir(parents=True)
+    (calibration / "extrinsics_20200702").mkdir()
+    for camera, serial in enumerate(SERIALS):
+        color = {"fx": 600.0 + camera, "fy": 610.0, "ppx": 320.5, "ppy": 240.0}
+        save(calibration / f"intrinsics/{serial}_640x480.yml", {"color": color, "depth": {}})
+    rows = "".join(f"  '{serial}': !!python/tuple [{row(camera)}]\n" for camera, serial in enumerate(SERIALS))
+    (calibration / "extrinsics_20200702/extrinsics.yml").write_text(
+        f"extrinsics:\n{rows}master: '{SERIALS[0]}'\n"
+    )
+    for s, subject in enumerate(subjects):
+        calib = f"{subject}_right"
+        (calibration / f"mano_{calib}").mkdir()
+        save(calibration / f"mano_{calib}/mano.yml", {"betas": [0.1 * s] * 10})
+        for q in range(num_sequences):
+            folder = root / subject / f"{subject[:8]}_14145{q}"
+            meta = {
+                "serials": SERIALS,
+                "num_frames": NUM_FRAMES,
+                "extrinsics": "20200702",
+                "ycb_ids": [4, 18],
+            }
+            meta |= {"ycb_grasp_ind": 1, "mano_sides": ["left" if q == 1 else "right"], "mano_calib": [calib]}
+            for c, serial in enumerate(SERIALS):
+                (folder / serial).mkdir(parents=True)
+                for f in range(NUM_FRAMES):
+                    np.savez(folder / serial / f"labels_{f:06d}.npz", **labels(s, q, c, f))
+                    image = np.full((12, 16, 3), 10 * f, np.uint8)
+                    cv2.imwrite(str(folder / serial / f"color_{f:06d}.jpg"), image)
+            save(folder / "meta.yml", meta)
+
+
+def row(camera: int) -> str:
+    return f"1, 0, 0, {camera}, 0, 0, -1, 2, 0, 1, 0, 3"
+
+
+def save(path, content):
+    path.write_text(yaml.safe_dump(content))
+
+
+def first(root, name: str):
+    return sorted(root.rglob(name))[0]
+
+
+def test_order_is_sequence_then_camera_then_frame(written):
+    source = DexYCB(written, "s0", "train", with_seg=True)
+    order = [(s, q, c, f) for s in range(3) for q in range(4) for c in range(3) for f in range(NUM_FRAMES)]
+    assert len(source) == len(order)
+    for i in (0, 1, 3, 9, 40, len(order) - 1):
+        s, q, c, f = order[i]
+        expected, sample = labels(*order[i]), source[i]
+        np.testing.assert_array_equal(sample["joints_3d"], expected["joint_3d"][0])
+        np.testing.assert_array_equal(sample["joints_2d"], expected["joint_2d"][0])
+        np.testing.assert_array_equal(sample["hand_pose"], expected["pose_m"][0])
+        np.testing.assert_array_equal(sample["object_pose"][:2], expected["pose_y"])
+        np.testing.assert_array_equal(sample["seg"], expected["seg"])
+        np.testing.assert_array_equal(sample["K"], [[600 + c, 0, 320.5], [0, 610, 240], [0, 0, 1]])
+        np.testing.assert_array_equal(
+            sample["T_world_camera"], [[1, 0, 0, c], [0, 0, -1, 2], [0, 1, 0, 3], [0, 0, 0, 1]]
+        )
+        np.testing.assert_allclose(sample["betas"], np.full(10, 0.1 * s), rtol=1e-6)
+        assert sample["is_left"] == (q == 1) and sample["joints_valid"] and sample["hand_pose_valid"]
+        pixels = cv2.imdecode(np.frombuffer(sample["color"], np.uint8), cv2.IMREAD_COLOR)
+        assert pixels.shape == (12, 16, 3) and abs(int(pixels.mean()) - 10 * f) <= 1
+
+
+def test_objects_are_padded(written):
+    sample = DexYCB(written)[0]
+    assert sample["object_ids"].tolist() == [4, 18] + [0] * 8
+    assert sample["object_valid"].tolist() == [True, True] + [False] * 8
+    assert sample["object_pose"].shape == (10, 3, 4) and not sample["object_pose"][2:].any()
+    assert sample["grasped"] == 1
+
+
+def test_missing_labels_become_masks(fresh):
+    path = first(fresh, "labels_000000.npz")
+    content = labels(0, 0, 0, 0)
+    content["joint_3d"][:] = content["joint_2d"][:] = -1
+    content["pose_m"][:] = content["pose_y"][0] = 0
+    np.savez(path, **content)
+    sample = DexYCB(fresh)[0]
+    assert not sample["joints_valid"] and not sample["hand_pose_valid"]
+    assert sample["object_valid"].tolist() == [False, True] + [False] * 8
+    assert not sample["joints_3d"].any() and not sample["joints_2d"].any()
+
+
+def test_a_pose_without_translation_and_a_scene_without_objects(fresh):
+    content = labels(0, 0, 0, 0)
+    content |= {"pose_m": content["pose_m"][:, :48], "pose_y": np.zeros((0, 3, 4), np.float32)}
+    np.savez(first(fresh, "labels_000000.npz"), **content)
+    meta_path = first(fresh, "meta.yml")
+    save(meta_path, yaml.safe_load(meta_path.read_text()) | {"ycb_ids": [], "ycb_grasp_ind": 0})
+    sample = DexYCB(fresh)[0]
+    np.testing.assert_array_equal(sample["hand_pose"], np.append(content["pose_m"][0], [0, 0, 0]))
+    assert sample["grasped"] == -1 and not sample["object_valid"].any() and not sample["object_ids"].any()
+
+
+def test_a_generated_hand_that_grasps_nothing(fresh):
+    meta_path = first(fresh, "meta.yml")
+    save(meta_path, yaml.safe_load(meta_path.read_text()) | {"bare_hand": True})
+    assert DexYCB(fresh)[0]["grasped"] == -1
+
+
+def test_grain_reads_it_and_it_travels_to_workers(written):
+    source = pickle.loads(pickle.dumps(DexYCB(written, "s0", "val")))
+    expected = [
+        labels(s, 4, c, f)["joint_3d"][0] for s in (0, 1) for c in range(3) for f in range(NUM_FRAMES)
+    ]
+    batch = next(iter(grain.MapDataset.source(source).map(lambda s: s["joints_3d"]).batch(len(expected))))
+    np.testing.assert_array_equal(batch, expected)
+
+
+def test_part_of_a_download_keeps_its_splits(tmp_path):
+    write(tmp_path, [SUBJECTS[2]])
+    assert len(DexYCB(tmp_path, "s0", "test")) == 3 * NUM_FRAMES
+    with pytest.raises(UserError, match="s0 has no val"):
+        DexYCB(tmp_path, "s0", "val")
+
+
+def full_size():
+    """(subject, index, cameras, frames) of 1,000 sequences: 58,188 = 465,504 / 8 frames in s0 train's 800."""
+    sequences, seen = [], 0
+    for subject in range(10):
+        for index in range(100):
+            trained = (index + 1) % 5 != 0
+            sequences.append((subject, index, 8, 73 if trained and seen < 588 else 72))
+            seen += trained
+    return sequences
+
+
+@pytest.mark.parametrize(
+    ("split", "part", "runs"),
+    [
+        *(("s0", "train", 800 * 8), ("s0", "val", 40 * 8), ("s0", "test", 160 * 8)),
+        *(("s1", "train", 700 * 8), ("s1", "val", 100 * 8), ("s1", "test", 200 * 8)),
+        *(("s2", "train", 1000 * 6), ("s2", "val", 1000), ("s2", "test", 1000)),
+        *(("s3", "train", 750 * 8), ("s3", "val", 100 * 8), ("s3", "test", 150 * 8)),
+    ],
+)
+def test_official_splits_by_their_size(split, part, runs):
+    assert len(make_runs(full_size(), split, part)) == runs
+
+
+def test_s0_train_has_all_its_samples():
+    assert sum(run.num_frames for run in make_runs(full_size(), "s0", "train")) == 465_504
+
+
+def test_official_splits_by_their_definition():
+    """Which subjects, sequences and cameras the toolkit lists for each part."""
+    seen = {split: Counter() for split in dexycb.SPLITS}
+    for s in range(10):
+        for q in range(100):
+            for c in range(8):
+                for split in dexycb.SPLITS:
+                    seen[split][
+                        part_of(split, s, q, c), {"s0": (s, q % 5), "s1": s, "s2": c, "s3": q // 5}[split]
+                    ] += 1
+    parts = {
+        split: {part: {k for p, k in counts if p == part} for part in dexycb.PARTS}
+        for split, counts in seen.items()
+    }
+    assert parts["s0"]["val"] == {(0, 4), (1, 4)} and parts["s0"]["test"] == {(s, 4) for s in range(2, 10)}
+    assert parts["s1"] == {"train": {0, 1, 2, 3, 4, 5, 9}, "val": {6}, "test": {7, 8}}
+    assert parts["s2"] == {"train": set(range(6)), "val": {6}, "test": {7}}
+    assert parts["s3"]["val"] == {3, 19} and parts["s3"]["test"] == {7, 11, 15}
+    assert parts["s3"]["train"] == set(range(20)) - {3, 7, 11, 15, 19}
+
+
+def test_root_from_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEX_YCB_DIR", str(tmp_path))
+    assert find_root("") == tmp_path
+    with pytest.raises(UserError, match="config.data.root.*not a folder"):
+        find_root(str(tmp_path / "nowhere"))
+    monkeypatch.delenv("DEX_YCB_DIR")
+    with pytest.raises(UserError, match="DEX_YCB_DIR"):
+        find_root("")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda root: first(root, "labels_000000.npz").write_bytes(b""), "labels_000000.npz"),
+        (lambda root: cut(first(root, "labels_000000.npz")), "labels_000000.npz"),
+        (lambda root: np.savez(first(root, "labels_000000.npz"), seg=0), "labels_000000.npz.*pose_y"),
+        (lambda root: first(root, "color_000000.jpg").unlink(), "color_000000.jpg: not there"),
+        (lambda root: first(root, "meta.yml").unlink(), "meta.yml: not there"),
+        (lambda root: save(first(root, "meta.yml"), {"serials": []}), "meta.yml: no num_frames"),
+        (lambda root: first(root, "meta.yml").write_text("a: [1"), "meta.yml: cannot be read"),
+        (lambda root: first(root, "mano.yml").unlink(), "mano.yml: not there"),
+        (lambda root: save(first(root, "mano.yml"), {"betas": [1]}), "mano.yml: betas"),
+        (lambda root: first(root, "extrinsics.yml").unlink(), "extrinsics.yml: not there"),
+        (lambda root: first(root, "*_640x480.yml").unlink(), "836212060125_640x480.yml: not there"),
+        (lambda root: save(first(root, "*_640x480.yml"), {"color": {"fx": 1}}), "836212060125.*fy"),
+        (lambda root: (root / SUBJECTS[0]).rename(root / "elsewhere"), "no sequences"),
+        (lambda root: root.rename(root.with_name("moved")), "no such folder"),
+    ],
+)
+def test_a_broken_root_is_named(fresh, spoil, says):
+    spoil(fresh)
+    with pytest.raises(UserError, match=says):
+        DexYCB(fresh)[0]
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def test_an_unknown_split_and_an_index_outside(written):
+    with pytest.raises(UserError, match="s9"):
+        DexYCB(written, "s9")
+    with pytest.raises(IndexError):
+        DexYCB(written)[10_000]
+
+
+def test_yaml_reads_tuples_and_runs_nothing(tmp_path):
+    path = tmp_path / "a.yml"
+    path.write_text("a: !!python/tuple [1, 2]")
+    assert read_yaml(path) == {"a": (1, 2)}
+    path.write_text(f"!!python/object/apply:os.mkdir ['{tmp_path / 'made'}']")
+    with pytest.raises(UserError, match="a.yml"):
+        read_yaml(path)
+    assert not (tmp_path / "made").exists()
