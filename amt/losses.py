@@ -61,9 +61,7 @@ def labels(batch: Batch, hand: HandModel) -> Labels:
     return Labels(R, vertices, *contact_labels(vertices, batch))
 
 
-def contact_labels(
-    vertices: Float[Array, "b v 3"], batch: Batch
-) -> tuple[Float[Array, "b c 3"], Bool[Array, "b c"]]:
+def contact_labels(vertices: Float[Array, "b v 3"], batch: Batch) -> tuple[Float[Array, "b c 3"], Bool[Array, "b c"]]:
     """Up to ten points of the hand nearer than 5 mm to the grasped object, by farthest-point sampling."""
     half, axis = (jnp.asarray(t) for t in primitive_table())
     b = vertices.shape[0]
@@ -166,23 +164,27 @@ def match(cost: Float[Array, "b q n"], valid: Bool[Array, "b n"]) -> Int[Array, 
 
 
 def object_losses(
-    out: ObjectOutput, batch: Batch, symmetries: Float[Array, "22 24 3 3"]
+    out: ObjectOutput, wrist: Float[Array, "b 3"], batch: Batch, symmetries: Float[Array, "22 24 3 3"]
 ) -> dict[str, Float[Array, ""]]:
     """Position, rotation up to the primitive's symmetries, class and confidence of matched queries.
 
-    `symmetries` [id, 24, 3, 3]: rotations that leave an object's shape as it is.
+    Positions are compared from the wrist, the predicted `wrist` and the label's: how far the hand is from the camera
+    is the keypoints' to learn. `symmetries` [id, 24, 3, 3]: rotations that leave an object's shape as it is.
     """
     n = min(out.position.shape[1], batch.object_valid.shape[1])
     ids, valid, pose = batch.object_ids[:, :n], batch.object_valid[:, :n], batch.object_pose[:, :n]
-    gap = jnp.abs(out.position[:, :, None] - pose[:, None, :, :, 3]).sum(-1) * DECIMETRES
+    predicted = out.position - jax.lax.stop_gradient(wrist)[:, None]
+    offset = pose[..., 3] - batch.joints_3d[:, :1]
+    gap = jnp.abs(predicted[:, :, None] - offset[:, None]).sum(-1) * DECIMETRES
     log_classes = jax.nn.log_softmax(out.classes, axis=-1)
     b, q = out.position.shape[:2]
     rows = jnp.arange(b)[:, None]
-    cost = gap - log_classes[rows[:, :, None], jnp.arange(q)[None, :, None], ids[:, None]]
-    cost = cost - jax.nn.log_sigmoid(out.confidence)[..., None]
+    # Places decide: queries that specialise in places learn sooner than queries that specialise in classes.
+    named = log_classes[rows[:, :, None], jnp.arange(q)[None, :, None], ids[:, None]]
+    cost = gap - 0.1 * (named + jax.nn.log_sigmoid(out.confidence)[..., None])
     chosen = match(cost, valid)
 
-    error = distance(out.position[rows, chosen], pose[..., 3]) * DECIMETRES
+    error = distance(predicted[rows, chosen], offset) * DECIMETRES
     smooth = jnp.where(error < 1.0, 0.5 * error**2, error - 0.5) + 0.5 * error
     same = jnp.einsum("bnij,bnsjk->bnsik", pose[..., :3], symmetries[ids])
     candidates = rotations.geodesic_angle(out.rotation[rows, chosen][:, :, None], same)
@@ -201,7 +203,7 @@ def object_losses(
 def contact_losses(out: ContactOutput, batch: Batch, target: Labels) -> dict[str, Float[Array, ""]]:
     """Points matched to the label's contact points, and which queries are contacts at all."""
     gap = distance(out.points[:, :, None], target.contacts[:, None]) * DECIMETRES
-    chosen = match(gap - jax.nn.log_sigmoid(out.confidence)[..., None], target.contacts_valid)
+    chosen = match(gap - 0.1 * jax.nn.log_sigmoid(out.confidence)[..., None], target.contacts_valid)
     b, q = out.confidence.shape
     rows = jnp.arange(b)[:, None]
     real = jnp.zeros((b, q)).at[rows, chosen].set(target.contacts_valid.astype(jnp.float32))
@@ -254,7 +256,7 @@ def perception_losses(
     return {
         **keypoint_losses(out.keypoints, batch),
         **hand_losses(out, batch, target),
-        **object_losses(out.objects, batch, symmetries),
+        **object_losses(out.objects, out.keypoints_3d[:, 0], batch, symmetries),
         **contact_losses(out.contacts, batch, target),
         **finder_losses(found, batch),
     }

@@ -1,10 +1,9 @@
-"""Figures of hands and objects: batched, masked, per sample, so that a data set's mean is taken by its caller.
+"""Figures of hands and objects: batched, masked, one per sample, so that a caller can pool a whole data set.
 
-Lengths come in metres and go out in metres (pixels where the name says `_px`). A sample whose mask is empty counts
-nothing: its figure is 0, and `mean` leaves it out.
+Metres in, metres out (pixels where the name says `_px`). The figure of a sample whose mask is empty is 0;
+`mean` with a mask of samples leaves it out.
 """
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +15,7 @@ from amt.structs import Array
 
 PCK_LIMIT = 0.05  # metres; DexYCB's area under the curve is over 0 to 50 mm
 PCK_THRESHOLDS = 100
+NEAREST = 0.05  # metres
 WRIST = 0
 
 
@@ -40,7 +40,7 @@ def mpjpe(
 ) -> Float[jax.Array, "*batch"]:
     """Mean per joint position error; `root_relative` moves both wrists to the origin first.
 
-    Source: Ionescu et al., Human3.6M, PAMI 2014; DexYCB reports both kinds (Chao et al., CVPR 2021, table 4).
+    Source: Ionescu et al., Human3.6M, PAMI 2014; DexYCB reports both kinds (Chao et al., CVPR 2021).
     """
     if root_relative:
         predicted, truth = _root_relative(predicted), _root_relative(truth)
@@ -69,9 +69,7 @@ def per_joint(
     return errors.sum(0) / jnp.maximum(valid.sum(0).astype(errors.dtype), 1.0)
 
 
-def pck(
-    errors: Float[Array, "*n"], valid: Bool[Array, "*n"], thresholds: Float[Array, " k"]
-) -> Float[jax.Array, " k"]:
+def pck(errors: Float[Array, "*n"], valid: Bool[Array, "*n"], thresholds: Float[Array, " k"]) -> Float[jax.Array, " k"]:
     """Share of valid errors at or below each threshold, all samples and joints together."""
     errors, valid = errors.reshape(-1), valid.reshape(-1)
     # Sorted once instead of compared with every threshold: a data set has millions of errors.
@@ -99,10 +97,13 @@ def error_2d_px(
     K: Float[Array, "*batch 3 3"],
     valid: Bool[Array, "*batch n"],
 ) -> Float[jax.Array, "*batch"]:
-    """Mean distance in pixels between projected points and their 2D labels; points not ahead do not count."""
-    ahead = points[..., 2:] > 1e-3
-    pixels = cameras.project(jnp.where(ahead, points, jnp.ones_like(points)), K)
-    return _masked_joint_mean(joint_errors(pixels, truth), valid & ahead[..., 0])
+    """Mean distance in pixels between projected points and their 2D labels.
+
+    A point nearer than 5 cm, or behind the camera, is projected as if it were 5 cm ahead: its error counts.
+    """
+    depth = jnp.maximum(points[..., 2:], NEAREST)
+    pixels = cameras.project(jnp.concatenate([points[..., :2], depth], -1), K)
+    return _masked_joint_mean(joint_errors(pixels, truth), valid)
 
 
 def position_error(
@@ -117,7 +118,10 @@ def add(
     truth: Float[Array, "*batch 3 4"],
     points: Float[Array, "*batch n 3"],
 ) -> Float[jax.Array, "*batch"]:
-    """ADD: mean distance of the model's points under both poses (Hinterstoisser et al., ACCV 2012, equation 4)."""
+    """ADD: mean distance of the model's points under both poses, for objects without symmetry.
+
+    Source: Hinterstoisser et al., "Model based training, detection and pose estimation", ACCV 2012.
+    """
     return joint_errors(_posed(predicted, points), _posed(truth, points)).mean(-1)
 
 
@@ -128,17 +132,15 @@ def add_s(
 ) -> Float[jax.Array, "*batch"]:
     """ADD-S: mean distance from each true point to the nearest predicted one, for symmetric objects.
 
-    Source: Hinterstoisser et al., ACCV 2012, equation 5; the direction of Xiang et al., PoseCNN, RSS 2018.
+    Source: Xiang et al., PoseCNN, RSS 2018; the idea is Hinterstoisser's, as in `add`.
     """
     ours, theirs = _posed(predicted, points), _posed(truth, points)
     gaps = jnp.linalg.norm(theirs[..., :, None, :] - ours[..., None, :, :], axis=-1)
     return gaps.min(-1).mean(-1)
 
 
-def surface_points(
-    half: Float[np.ndarray, " 3"], axis: int, count: int, seed: int = 0
-) -> Float[np.ndarray, "count 3"]:
-    """Points spread evenly over the surface of a box or cylinder (`amt.data.ycb.Primitive`), in its own frame."""
+def surface_points(half: Float[np.ndarray, " 3"], axis: int, count: int, seed: int = 0) -> Float[np.ndarray, "count 3"]:
+    """Random points on the surface of a box or cylinder (`amt.data.ycb.Primitive`), in its own frame."""
     rng = np.random.default_rng(seed)
     half = np.asarray(half, np.float64)
     if axis == BOX:
@@ -156,46 +158,6 @@ def surface_points(
     points[:, u], points[:, v] = distance * np.cos(angle), distance * np.sin(angle)
     points[:, axis] = height * np.where(on_cap, rng.choice([-1, 1], count), rng.uniform(-1, 1, count))
     return points.astype(np.float32)
-
-
-@flax.struct.dataclass
-class MeanPose:
-    """The baseline that every figure is read against: always the training set's mean.
-
-    `joints` are root-relative, `root` is where the wrist is on average, `uv` where joints are in the crop in crop
-    sides (0..1).
-    """
-
-    joints: Float[Array, "21 3"]
-    root: Float[Array, " 3"]
-    uv: Float[Array, "21 2"]
-
-    @classmethod
-    def fit(
-        cls,
-        joints_3d: Float[Array, "n 21 3"],
-        joints_2d: Float[Array, "n 21 2"],
-        valid: Bool[Array, " n"],
-        image_size: int,
-    ) -> "MeanPose":
-        """The means over the valid samples, in the frames of their crop cameras.
-
-        Raises ValueError where no sample is valid.
-        """
-        valid = np.asarray(valid)
-        if not valid.any():
-            raise ValueError("MeanPose.fit: no sample has a valid hand")
-        joints, pixels = (np.asarray(x, np.float64)[valid].mean(0) for x in (joints_3d, joints_2d))
-        uv = (pixels + 0.5) / image_size
-        return cls(*(x.astype(np.float32) for x in (joints - joints[WRIST], joints[WRIST], uv)))
-
-    def predict(self, count: int) -> Float[jax.Array, "count 21 3"]:
-        """The same joints for every sample, in the crop camera's frame."""
-        return jnp.broadcast_to((self.joints + self.root[None])[None], (count, 21, 3))
-
-    def predict_2d(self, count: int, image_size: int) -> Float[jax.Array, "count 21 2"]:
-        """The same pixels for every sample."""
-        return jnp.broadcast_to((self.uv * image_size - 0.5)[None], (count, 21, 2))
 
 
 def _root_relative(joints):

@@ -83,22 +83,22 @@ class Batch:
     R_crop_camera: Float[Array, "batch 3 3"]
     joints_3d: Float[Array, "batch 21 3"]
     joints_2d: Float[Array, "batch 21 2"]
-    joints_valid: Bool[Array, "batch"]
-    hand_visible: Bool[Array, "batch"]
+    joints_valid: Bool[Array, " batch"]
+    hand_visible: Bool[Array, " batch"]
     hand_pose: Float[Array, "batch 48"]
     betas: Float[Array, "batch 10"]
-    hand_pose_valid: Bool[Array, "batch"]
+    hand_pose_valid: Bool[Array, " batch"]
     object_pose: Float[Array, "batch n 3 4"]
     object_ids: Int[Array, "batch n"]
     object_valid: Bool[Array, "batch n"]
-    grasped: Int[Array, "batch"]
+    grasped: Int[Array, " batch"]
     frame: UInt8[Array, "batch side side 3"]
     box: Float[Array, "batch 3"]
-    box_angle: Float[Array, "batch"]
-    box_valid: Bool[Array, "batch"]
-    frame_has_hand: Bool[Array, "batch"]
-    frame_known: Bool[Array, "batch"]
-    frame_is_left: Bool[Array, "batch"]
+    box_angle: Float[Array, " batch"]
+    box_valid: Bool[Array, " batch"]
+    frame_has_hand: Bool[Array, " batch"]
+    frame_known: Bool[Array, " batch"]
+    frame_is_left: Bool[Array, " batch"]
 
 
 @flax.struct.dataclass
@@ -120,8 +120,8 @@ class Trajectory:
     meant for: it maps coordinates of the demonstration's world to coordinates of the robot's base.
     """
 
-    time: Float[Array, "T"]
+    time: Float[Array, " T"]
     qpos: Float[Array, "T 22"]
-    valid: Bool[Array, "T"]
+    valid: Bool[Array, " T"]
     T_base_world: Float[Array, "4 4"]
     names: tuple[str, ...] = flax.struct.field(pytree_node=False)

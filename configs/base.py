@@ -107,26 +107,27 @@ def train() -> dict:
         "eval_every": 2_000,  # steps
         "checkpoint_every": 2_000,  # steps
         "resume": True,  # from the newest checkpoint in the work directory
-        "loss": {  # weights of the terms, in the units of amt/losses.py
+        "loss": {  # weights of the terms, in the units of amt/losses.py. Heatmaps lead: they teach the image encoder
+            # fastest. Objects and contacts weigh little: Adam scales their own layers up, the encoder stays the hand's.
             "keypoint_place": 1.0,
             "keypoint_depth": 1.0,
             "keypoint_scale": 0.3,
-            "keypoint_heatmap": 0.15,
-            "hand_keypoints": 0.5,
-            "hand_coarse": 1.0,
-            "hand_corrected": 0.5,
-            "hand_refined": 1.2,
-            "hand_rotation": 0.5,
-            "hand_vertices": 0.5,
-            "hand_shape": 0.01,
-            "hand_confidence": 0.1,
-            "reprojection": 0.5,
-            "object_position": 1.0,
-            "object_rotation": 0.5,
-            "object_class": 0.2,
-            "object_confidence": 0.5,
-            "contact_point": 0.3,
-            "contact_confidence": 0.1,
+            "keypoint_heatmap": 0.3,
+            "hand_keypoints": 0.2,
+            "hand_coarse": 0.4,
+            "hand_corrected": 0.1,
+            "hand_refined": 0.4,
+            "hand_rotation": 0.15,
+            "hand_vertices": 0.15,
+            "hand_shape": 0.03,
+            "hand_confidence": 0.05,
+            "reprojection": 0.2,
+            "object_position": 0.1,
+            "object_rotation": 0.05,
+            "object_class": 0.02,
+            "object_confidence": 0.05,
+            "contact_point": 0.05,
+            "contact_confidence": 0.02,
             "finder_heatmap": 0.1,
             "finder_center": 0.5,
             "finder_size": 0.5,
@@ -141,9 +142,8 @@ def evaluate() -> dict:
     return {
         "checkpoint": "",  # a folder of --mode=train or a .safetensors file; empty: the embedded weights
         "part": "test",
-        "batch_size": 64,
+        "batch_size": 64,  # images held at a time
         "max_samples": 0,  # evenly spaced over the part; 0 takes all
-        "crops": "finder",  # finder: found as at inference; labels: from the true box
     }
 
 
@@ -158,9 +158,7 @@ def camera() -> dict:
 def predict() -> dict:
     return {
         "checkpoint": "",  # a folder of --mode=train or a .safetensors file; empty: the embedded weights
-        "side": "auto",  # auto: as the finder says; left, right
         "max_frames": 0,  # from the start of the video; 0 takes all
-        "batch_size": 8,  # frames per call where tracking does not order them
         "smoothing": "savgol",  # savgol: Savitzky-Golay, looks ahead; one_euro: causal; none
         "savgol_window": 0.3,  # seconds
         "savgol_order": 2,  # of the polynomial

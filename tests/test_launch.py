@@ -109,9 +109,7 @@ def test_figures_are_printed_and_written_with_config_and_versions(tmp_path, monk
         return {"mpjpe_mm": np.float32(12.5), "pa_mpjpe_mm": float("nan")}
 
     use(figures, monkeypatch)
-    assert (
-        launch.main(["", "--mode=train", f"--workdir={tmp_path}", "--input=clip.mp4", "--config.seed=5"]) == 0
-    )
+    assert launch.main(["", "--mode=train", f"--workdir={tmp_path}", "--input=clip.mp4", "--config.seed=5"]) == 0
     result = json.loads((tmp_path / "train.json").read_text())
     assert result["mpjpe_mm"] == 12.5 and result["pa_mpjpe_mm"] is None
     assert result["config"]["seed"] == 5 and result["versions"]["amt"]

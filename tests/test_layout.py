@@ -83,9 +83,7 @@ def arrow_errors(imports: list[Import]) -> list[str]:
         if a is None or b is None or a == b:
             continue
         if a not in RANK or b not in RANK:
-            errors.append(
-                f"{where}: {a if a not in RANK else b} has no place in the layout of DESIGN section 3"
-            )
+            errors.append(f"{where}: {a if a not in RANK else b} has no place in the layout of DESIGN section 3")
         elif RANK[b] > RANK[a]:
             errors.append(f"{where}: {a} must not import {b}, which lies above it")
         elif frozenset((a, b)) in APART:

@@ -150,16 +150,10 @@ def _find_sequences(root: Path) -> list[Sequence]:
     sequences = []
     for subject in subjects:
         folders = sorted(path for path in subject.iterdir() if re.fullmatch(r"\d{8}_\d{6}", path.name))
-        number = (
-            int(subject.name.rpartition("-")[2]) - 1
-        )  # from the name, so that part of a download keeps its splits
-        sequences += [
-            Sequence(path, number, i, _read_meta(path / "meta.yml")) for i, path in enumerate(folders)
-        ]
+        number = int(subject.name.rpartition("-")[2]) - 1  # from the name, so that part of a download keeps its splits
+        sequences += [Sequence(path, number, i, _read_meta(path / "meta.yml")) for i, path in enumerate(folders)]
     if not sequences:
-        raise UserError(
-            f"{root}: no sequences; expected folders YYYYMMDD-subject-NN/YYYYMMDD_HHMMSS as in DexYCB"
-        )
+        raise UserError(f"{root}: no sequences; expected folders YYYYMMDD-subject-NN/YYYYMMDD_HHMMSS as in DexYCB")
     return sequences
 
 
@@ -170,9 +164,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
     if missing:
         raise UserError(f"{path}: no {', '.join(missing)}; expected {', '.join(needed)}")
     if len(meta["mano_sides"]) != 1 or len(meta["mano_calib"]) != 1:
-        raise UserError(
-            f"{path}: {len(meta['mano_sides'])} hands; expected exactly one in mano_sides and mano_calib"
-        )
+        raise UserError(f"{path}: {len(meta['mano_sides'])} hands; expected exactly one in mano_sides and mano_calib")
     if len(meta["ycb_ids"]) > MAX_OBJECTS:
         raise UserError(f"{path}: {len(meta['ycb_ids'])} objects; expected at most {MAX_OBJECTS}")
     return {**meta, "serials": sorted(str(serial) for serial in meta["serials"])}  # cameras by number
@@ -194,9 +186,7 @@ def _read_labels(path: Path, meta: dict[str, Any], with_seg: bool) -> dict[str, 
     joints_valid = not (joints_3d == -1).all()
     object_ids = np.zeros(MAX_OBJECTS, np.int32)
     object_ids[: len(meta["ycb_ids"])] = meta["ycb_ids"]
-    grasps = meta["ycb_ids"] and not meta.get(
-        "bare_hand"
-    )  # the generator's mark, DexYCB's hands always grasp
+    grasps = meta["ycb_ids"] and not meta.get("bare_hand")  # the generator's mark, DexYCB's hands always grasp
     sample = {
         "joints_3d": joints_3d * joints_valid,
         "joints_2d": joints_2d * joints_valid,
@@ -258,9 +248,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """Safe YAML, and the one Python tag that DexYCB's calibration uses."""
 
 
-_Loader.add_constructor(
-    "tag:yaml.org,2002:python/tuple", lambda loader, node: tuple(loader.construct_sequence(node))
-)
+_Loader.add_constructor("tag:yaml.org,2002:python/tuple", lambda loader, node: tuple(loader.construct_sequence(node)))
 
 
 def read_yaml(path: Path) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import grain.python as grain
 import jax
 import numpy as np
+from absl import flags
 
 from amt.data.dexycb import DexYCB
 from amt.data.transforms import TransformConfig, network_sample
@@ -40,6 +41,8 @@ def train_iterator(
         .to_iter_dataset(grain.ReadOptions(num_threads=1 if num_workers else 2, prefetch_buffer_size=4))
     )
     if num_workers:
+        if not flags.FLAGS.is_parsed():  # Grain's workers read flags, which only an absl program has parsed
+            flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=4)
         dataset = dataset.mp_prefetch(options)
     return iter(dataset)

@@ -134,8 +134,7 @@ def crop_sample(image, sample: dict, rng: np.random.Generator | None, config: Tr
         "hand_pose_valid": np.bool_(sample["hand_pose_valid"] and visible),
         "object_pose": object_pose.astype(f32),
         "object_ids": sample["object_ids"].astype(np.int32),
-        "object_valid": _objects_in_crop(object_pose, sample["object_valid"], crop.K, config.image_size)
-        & visible,
+        "object_valid": _objects_in_crop(object_pose, sample["object_valid"], crop.K, config.image_size) & visible,
         "grasped": np.int32(sample["grasped"]),
     }
 

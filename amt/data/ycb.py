@@ -67,9 +67,7 @@ def _primitive(ycb_id: int, aabb_mm: list[float], obb_mm: list[float]) -> Primit
 def _load() -> dict[int, YcbObject]:
     dims = json.loads(files("amt.data").joinpath("ycb_dims.json").read_text())
     return {
-        e["id"]: YcbObject(
-            e["id"], name, _primitive(e["id"], e["aabb_mm"], e["obb_mm"]), e["id"] in SYMMETRIC_IDS
-        )
+        e["id"]: YcbObject(e["id"], name, _primitive(e["id"], e["aabb_mm"], e["obb_mm"]), e["id"] in SYMMETRIC_IDS)
         for name, e in dims.items()
     }
 

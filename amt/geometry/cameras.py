@@ -114,9 +114,7 @@ def crop_camera(K: Float[Array, "*batch 3 3"], box: Box, size: int) -> Crop:
     return Crop(K_crop, R, K_crop @ R @ K_inv)
 
 
-def warp_points(
-    H: Float[Array, "*batch 3 3"], pixels: Float[Array, "*batch n 2"]
-) -> Float[Array, "*batch n 2"]:
+def warp_points(H: Float[Array, "*batch 3 3"], pixels: Float[Array, "*batch n 2"]) -> Float[Array, "*batch n 2"]:
     """Pixels through a homography."""
     xp = pixels.__array_namespace__()
     homogeneous = xp.concat([pixels, xp.ones_like(pixels[..., :1])], axis=-1) @ xp.swapaxes(H, -1, -2)

@@ -18,9 +18,7 @@ def from_6d(x: Float[Array, "*batch 6"]) -> Float[jax.Array, "*batch 3 3"]:
     first = _unit(first, jnp.broadcast_to(jnp.eye(3, dtype=x.dtype)[0], first.shape))
     across = jnp.cross(first, _least_aligned_axis(first))
     second = _unit(second - jnp.sum(first * second, -1, keepdims=True) * first, across)
-    second = _unit(
-        second - jnp.sum(first * second, -1, keepdims=True) * first, across
-    )  # float32 needs it twice
+    second = _unit(second - jnp.sum(first * second, -1, keepdims=True) * first, across)  # float32 needs it twice
     return jnp.stack([first, second, jnp.cross(first, second)], -1)
 
 
@@ -89,9 +87,7 @@ def to_quaternion(rotation: Float[Array, "*batch 3 3"]) -> Float[jax.Array, "*ba
     return row / jnp.linalg.norm(row, axis=-1, keepdims=True)
 
 
-def geodesic_angle(
-    first: Float[Array, "*batch 3 3"], second: Float[Array, "*batch 3 3"]
-) -> Float[jax.Array, "*batch"]:
+def geodesic_angle(first: Float[Array, "*batch 3 3"], second: Float[Array, "*batch 3 3"]) -> Float[jax.Array, "*batch"]:
     """Angle in 0..pi between the two; the gradient is zero where they are equal or pi apart."""
     between = _matmul(jnp.swapaxes(first, -2, -1), second)
     cosine = (jnp.trace(between, axis1=-2, axis2=-1) - 1) / 2

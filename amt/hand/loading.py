@@ -32,9 +32,7 @@ def load(path: str | pathlib.Path | None = None) -> HandModel:
     """
     path = DEFAULT_HAND if path is None else pathlib.Path(path)
     if not path.is_file():
-        raise UserError(
-            f"hand model {path}: no such file; give a .npz, MANO_RIGHT.pkl, or none for the default"
-        )
+        raise UserError(f"hand model {path}: no such file; give a .npz, MANO_RIGHT.pkl, or none for the default")
     if path.suffix == ".npz":
         arrays = _read_npz(path)
     elif path.suffix == ".pkl":
@@ -68,9 +66,7 @@ def _read_npz(path):
 
 def _read_mano(path):
     if "LEFT" in path.name.upper():
-        raise UserError(
-            f"hand model {path}: give MANO_RIGHT.pkl; left hands are mirrored and use the right model"
-        )
+        raise UserError(f"hand model {path}: give MANO_RIGHT.pkl; left hands are mirrored and use the right model")
     arrays = mano_pickle.read(path)
     arrays["faces"] = arrays.pop("f")
     parents = arrays.pop("kintree_table")

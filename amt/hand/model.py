@@ -57,9 +57,7 @@ class HandModel:
         rotations: Float[Array, "*batch 16 3 3"],
         betas: Float[Array, "*batch 10"],
         transl: Float[Array, "*batch 3"],
-    ) -> tuple[
-        Float[jax.Array, "*batch 21 3"], Float[jax.Array, "*batch 778 3"], Float[jax.Array, "*batch 16 4 4"]
-    ]:
+    ) -> tuple[Float[jax.Array, "*batch 21 3"], Float[jax.Array, "*batch 778 3"], Float[jax.Array, "*batch 16 4 4"]]:
         """(joints, vertices, T_joint): each rotation is relative to its parent, the wrist's to the camera.
 
         T_joint maps coordinates of a joint's frame (origin at the joint, axes those of the rest pose) to the

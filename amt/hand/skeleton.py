@@ -9,9 +9,7 @@ JOINT_NAMES_16 = ("wrist",) + tuple(
     f"{finger}_{i}" for finger in ("index", "middle", "little", "ring", "thumb") for i in (1, 2, 3)
 )
 FINGERS = ("thumb", "index", "middle", "ring", "little")
-JOINT_NAMES_21 = ("wrist",) + tuple(
-    f"{finger}_{part}" for finger in FINGERS for part in ("mcp", "pip", "dip", "tip")
-)
+JOINT_NAMES_21 = ("wrist",) + tuple(f"{finger}_{part}" for finger in FINGERS for part in ("mcp", "pip", "dip", "tip"))
 
 PARENTS = (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 0, 10, 11, 0, 13, 14)
 

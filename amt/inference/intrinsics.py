@@ -70,9 +70,7 @@ def _numbers(field: str, value: Any, shape: tuple[int, int]) -> np.ndarray:
         array = np.append(array.ravel(), [0.0, 0.0, 0.0, 1.0])
     if array.shape not in (shape, (rows * columns,)):
         found = "x".join(map(str, array.shape)) or "one number"
-        raise UserError(
-            f"{field}: found {found}, expected {rows}x{columns}, or {rows * columns} numbers row by row"
-        )
+        raise UserError(f"{field}: found {found}, expected {rows}x{columns}, or {rows * columns} numbers row by row")
     if not np.isfinite(array).all():
         raise UserError(f"{field}={array.ravel().tolist()}: every number has to be finite")
     return array.reshape(shape)
@@ -80,13 +78,9 @@ def _numbers(field: str, value: Any, shape: tuple[int, int]) -> np.ndarray:
 
 def _check_intrinsics(K: np.ndarray) -> None:
     if K[0, 0] <= 0 or K[1, 1] <= 0:
-        raise UserError(
-            f"camera.K: focal lengths have to be positive (pixels), found  fx={K[0, 0]:g}, fy={K[1, 1]:g}"
-        )
+        raise UserError(f"camera.K: focal lengths have to be positive (pixels), found  fx={K[0, 0]:g}, fy={K[1, 1]:g}")
     if not np.allclose(K[2], [0, 0, 1]) or K[1, 0] != 0:
-        raise UserError(
-            f"camera.K={K.ravel().tolist()}: expected fx,s,cx,0,fy,cy,0,0,1 row by row; is it transposed?"
-        )
+        raise UserError(f"camera.K={K.ravel().tolist()}: expected fx,s,cx,0,fy,cy,0,0,1 row by row; is it transposed?")
 
 
 def _check_pose(T: np.ndarray) -> None:
@@ -94,6 +88,5 @@ def _check_pose(T: np.ndarray) -> None:
     turned = np.abs(R @ R.T - np.eye(3)).max() > ORTHONORMAL_TOLERANCE or np.linalg.det(R) < 0
     if turned or not np.allclose(T[3], [0, 0, 0, 1]):
         raise UserError(
-            f"camera.T_world_camera={T.ravel().tolist()}: expected a rotation and a translation, [R|t], "
-            "row by row"
+            f"camera.T_world_camera={T.ravel().tolist()}: expected a rotation and a translation, [R|t], row by row"
         )

@@ -38,10 +38,7 @@ def load_predictor(folder: str | Path | None = None) -> "Predictor":
 
     Raises `UserError` where they are missing or damaged.
     """
-    path = weights.EMBEDDED if folder is None else Path(folder)
-    if path.is_dir():
-        path = path / "weights.safetensors"
-    params, settings = weights.load(path)
+    params, settings, _ = weights.load(weights.resolve(folder))
     return Predictor(params, settings, hand_model.load())
 
 
@@ -64,9 +61,7 @@ class Predictor:
         self._find = jax.jit(lambda params, frames: self.model.apply({"params": params}, frames, method=Amt.find))
         self._perceive = jax.jit(self._perceive_crops)
 
-    def __call__(
-        self, images: UInt8[np.ndarray, "t h w 3"], camera: Camera, progress: Any = None
-    ) -> Prediction:
+    def __call__(self, images: UInt8[np.ndarray, "t h w 3"], camera: Camera, progress: Any = None) -> Prediction:
         """Follow one hand through the frames; `progress.update(n)` is told of every frame."""
         found = self.find(images)
         seen = found.presence >= PRESENCE
@@ -90,7 +85,10 @@ class Predictor:
         return prediction.replace(camera=camera)
 
     def stills(
-        self, images: UInt8[np.ndarray, "n h w 3"], K: Float[np.ndarray, "n 3 3"], is_left: Bool[np.ndarray, " n"] | None = None
+        self,
+        images: UInt8[np.ndarray, "n h w 3"],
+        K: Float[np.ndarray, "n 3 3"],
+        is_left: Bool[np.ndarray, " n"] | None = None,
     ) -> Prediction:
         """Frames that have nothing to do with each other; the side is the finder's unless given."""
         found = self.find(images)
@@ -131,7 +129,9 @@ class Predictor:
         crops = []
         for k, image in enumerate(images):
             image = np.ascontiguousarray(mirror.mirror_image(image)) if is_left[k] else image
-            crops.append(warp(image, cameras.Crop(crop.K[k], crop.R_crop_camera[k], crop.H_crop_image[k]), self.image_size))
+            crops.append(
+                warp(image, cameras.Crop(crop.K[k], crop.R_crop_camera[k], crop.H_crop_image[k]), self.image_size)
+            )
         size = 1 if len(crops) == 1 else BATCH
         host = (np.stack(crops), crop.K.astype(np.float32), crop.R_crop_camera.astype(np.float32))
         outs = [self._perceive(self.params, *part) for part in zip(*(_chunks(x, size) for x in host), strict=True)]
@@ -207,11 +207,6 @@ class Predictor:
         return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
 
 
-def check_settings(predictor: Predictor, config: dict[str, Any], where: str) -> None:
-    """Raises `UserError` if the configuration describes another model than the predictor's."""
-    weights.check_architecture(predictor.settings, weights.architecture(config), where)
-
-
 def _is_seen(one: Prediction | None) -> bool:
     return one is not None and bool(one.hand.valid[0])
 
@@ -256,4 +251,3 @@ def _mirror_back(prediction: Prediction, is_left) -> Prediction:
         objects=objects.replace(pose=choose(objects.pose, mirror.mirror_object_pose(objects.pose))),
         contacts=contacts.replace(points=choose(contacts.points, mirror.mirror_points(contacts.points))),
     )
-

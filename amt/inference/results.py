@@ -26,9 +26,7 @@ def all_or_nothing(workdir: str | Path, names: Iterable[str]) -> Iterator[Path]:
     try:
         folder = Path(tempfile.mkdtemp(prefix=".part-", dir=workdir))
     except OSError as error:
-        raise UserError(
-            f"{workdir}: cannot write there ({error.strerror}); give a directory that exists"
-        ) from error
+        raise UserError(f"{workdir}: cannot write there ({error.strerror}); give a directory that exists") from error
     try:
         yield folder
         for name in names:

@@ -125,9 +125,7 @@ def smooth_hand(hand: HandPose, time: Float[np.ndarray, " T"], method: SavitzkyG
     return hand.replace(**smooth)
 
 
-def smooth_objects(
-    objects: ObjectPoses, time: Float[np.ndarray, " T"], method: SavitzkyGolay | OneEuro
-) -> ObjectPoses:
+def smooth_objects(objects: ObjectPoses, time: Float[np.ndarray, " T"], method: SavitzkyGolay | OneEuro) -> ObjectPoses:
     """Smooths the poses of each of the n slots over T while the slot is valid and holds the same object."""
     objects = jax.tree.map(np.array, objects)
     pose = objects.pose

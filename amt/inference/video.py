@@ -24,9 +24,7 @@ DEFAULT_FPS = 30.0
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _EXPECTED = "expected mp4, mov, mkv, webm, avi or gif"
-_TIME_BASE = Fraction(
-    1, 90_000
-)  # the usual clock of mp4 video: exact for 24, 25, 30, 50 and 60 frames per second
+_TIME_BASE = Fraction(1, 90_000)  # the usual clock of mp4 video: exact for 24, 25, 30, 50 and 60 frames per second
 
 
 @dataclass(frozen=True)
@@ -129,15 +127,11 @@ def _load(files: tuple[Path, ...], fps: float) -> Iterator[tuple[float, np.ndarr
         image = cv2.imread(str(file), cv2.IMREAD_COLOR)  # applies the EXIF orientation
         if image is None:
             size = file.stat().st_size
-            raise UserError(
-                f"{file}: not a readable image ({size} bytes); replace it or take it out of the folder"
-            )
+            raise UserError(f"{file}: not a readable image ({size} bytes); replace it or take it out of the folder")
         yield index / fps, np.ascontiguousarray(image[..., ::-1])
 
 
-def _open_images(
-    path: Path, kind: str, files: tuple[Path, ...], max_frames: int | None, stride: int
-) -> Source:
+def _open_images(path: Path, kind: str, files: tuple[Path, ...], max_frames: int | None, stride: int) -> Source:
     _, first = next(_load(files[:1], DEFAULT_FPS))
     count = -(-len(files) // stride)
     return Source(
@@ -206,8 +200,7 @@ def _decode(path: Path) -> Iterator[tuple[float, np.ndarray]]:
                 yield stamp, np.ascontiguousarray(image)
         except av.error.DecoderNotFoundError as error:
             raise UserError(
-                f"{path}: no decoder for this video: an unusual codec, or cut off in its index; "
-                "convert it to h264"
+                f"{path}: no decoder for this video: an unusual codec, or cut off in its index; convert it to h264"
             ) from error
         except av.error.FFmpegError as error:
             failure = f" ({error.strerror})"
@@ -251,9 +244,7 @@ class VideoWriter:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         if self._container is None:
             self._container = av.open(str(self._temporary), "w", options={"movflags": "faststart"})
-            self._stream = self._container.add_stream(
-                "libx264", rate=Fraction(self.fps).limit_denominator(1001)
-            )
+            self._stream = self._container.add_stream("libx264", rate=Fraction(self.fps).limit_denominator(1001))
             self._stream.width, self._stream.height = frame.shape[1], frame.shape[0]
             self._stream.pix_fmt, self._stream.time_base = "yuv420p", _TIME_BASE
             self._stream.codec_context.time_base = _TIME_BASE

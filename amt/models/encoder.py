@@ -66,9 +66,7 @@ class PatchEncoder(nn.Module):
                 taps.append(x)
         tokens = LayerNorm()(x)
         grid = tokens.reshape(b, rows, columns, self.width)
-        multi_scale = jnp.concatenate(
-            [Dense(self.width // 4, name=f"scale{k}")(t) for k, t in enumerate(taps)], -1
-        )
+        multi_scale = jnp.concatenate([Dense(self.width // 4, name=f"scale{k}")(t) for k, t in enumerate(taps)], -1)
         spread = depth_to_space(Dense(16 * self.fine_dim, name="spread")(grid), 4)
         fine = nn.relu(LayerNorm()(spread + Dense(self.fine_dim, name="skip")(early)))
         cls_token = nn.relu(Dense(self.width, name="pool")(tokens)).mean(1)

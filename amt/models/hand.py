@@ -119,6 +119,4 @@ class MultiCoordinateEncoder(nn.Module):
         tokens = LayerNorm()(tokens)
         correction = head(3)(tokens) / HAND_SCALE
         confidence = head(1, bias=2.0)(tokens)[..., 0]
-        return HandFeatures(
-            tokens, hand.joints + correction, confidence, hand.betas + head(10)(tokens.mean(1))
-        )
+        return HandFeatures(tokens, hand.joints + correction, confidence, hand.betas + head(10)(tokens.mean(1)))

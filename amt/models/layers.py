@@ -81,9 +81,7 @@ class Block(nn.Module):
     mlp_dim: int
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "b n d"], context: Float[Array, "b m e"] | None = None
-    ) -> Float[Array, "b n d"]:
+    def __call__(self, x: Float[Array, "b n d"], context: Float[Array, "b m e"] | None = None) -> Float[Array, "b n d"]:
         y = LayerNorm()(x)
         x = x + Attention(self.num_heads, name="self_attention")(y, y)
         if context is not None:

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import flax.struct
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -50,6 +51,7 @@ class ObjectDecoder(nn.Module):
         image_size: int,
     ) -> ObjectOutput:
         b = image_tokens.shape[0]
+        keypoints = jax.lax.stop_gradient(keypoints)
         context = jnp.concatenate([Dense(self.width)(image_tokens), Dense(self.width)(hand.tokens)], axis=1)
         queries = self.param("queries", nn.initializers.normal(0.02), (self.num_queries, self.width))
         anchors = self.param("anchors", nn.initializers.normal(0.2), (self.num_queries, 2))

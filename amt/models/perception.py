@@ -50,9 +50,7 @@ class Perception(nn.Module):
         hand = self.hand_encoder(coarse, features)
         refiner = PixelAlignedRefiner(self.refiner_width, self.refiner_steps, self.image_size, name="refiner")
         joints = refiner(hand.joints, hand.tokens, points, features.fine, K, keypoints.scale)
-        objects = self.object_decoder(
-            features.patch_tokens, features.fine, hand, keypoints, K, self.image_size
-        )
+        objects = self.object_decoder(features.patch_tokens, features.fine, hand, keypoints, K, self.image_size)
         contacts = self.contact_decoder(hand, joints, objects.tokens, keypoints.scale)
         return PerceptionOutput(keypoints, points, coarse, hand, joints, objects, contacts)
 

@@ -42,16 +42,20 @@ def check_architecture(found: Mapping[str, Any], expected: Mapping[str, Any], wh
         )
 
 
-def save(path: Path, params: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Parameters in half precision (a relative error below 0.05%), names joined by dots, with their architecture."""
+def save(path: Path, params: Mapping[str, Any], settings: Mapping[str, Any], training_mean: Mapping[str, Any]) -> None:
+    """Parameters in half precision (a relative error below 0.05%), names joined by dots.
+
+    The file's metadata holds the architecture, and the training set's means: the baseline of every evaluation.
+    """
     flat = {k: np.asarray(v, np.float16) for k, v in flatten_dict(dict(params), sep=".").items()}
+    about = {"architecture": dict(settings), "training_mean": dict(training_mean)}
     part = path.with_name(f".{path.name}.part")
-    save_file(flat, part, metadata={"architecture": json.dumps(settings)})
+    save_file(flat, part, metadata={k: json.dumps(v) for k, v in about.items()})
     part.replace(path)
 
 
-def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Float32 parameters and the architecture.
+def load(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Float32 parameters, the architecture and the training set's means.
 
     Raises `UserError` for a file that is missing, damaged or not written by `save`.
     """
@@ -64,7 +68,5 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     except (SafetensorError, OSError) as error:
         raise UserError(f"weights {path}: not a readable safetensors file ({error})") from error
     if "architecture" not in metadata:
-        raise UserError(
-            f"weights {path}: no architecture in its metadata; expected a file written by --mode=train"
-        )
+        raise UserError(f"weights {path}: no architecture in its metadata; expected a file written by --mode=train")
     return unflatten_dict(flat, sep="."), json.loads(metadata["architecture"])

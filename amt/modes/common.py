@@ -68,9 +68,7 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> Path:
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}); free or change --workdir"
-        ) from error
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); free or change --workdir") from error
     return path
 
 
@@ -156,6 +154,4 @@ class Progress:
 
 def _duration(seconds: float) -> str:
     minutes, hours = seconds / 60, seconds / 3600
-    return (
-        f"{seconds:.0f} s" if seconds < 100 else f"{minutes:.0f} min" if minutes < 100 else f"{hours:.1f} h"
-    )
+    return f"{seconds:.0f} s" if seconds < 100 else f"{minutes:.0f} min" if minutes < 100 else f"{hours:.1f} h"

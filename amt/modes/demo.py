@@ -18,8 +18,11 @@ def run(config, workdir: Path, input: str | None) -> dict:
     workdir = check_workdir(workdir)
     with resources.as_file(resources.files("amt.inference").joinpath("assets")) as assets:
         source = open_clip(assets / "demo_clip.mp4", max_frames=config.predict.max_frames or None)
-        known = json.loads((assets / "demo_clip.json").read_text())
-        clip_camera = make_camera(
-            known["K"], known["T_world_camera"], source.width, source.height, config.camera.horizontal_fov
-        )
-        return predict.process(source, clip_camera, config, workdir)
+        camera = make_camera(*clip_camera(assets), source.width, source.height, config.camera.horizontal_fov)
+        return predict.process(source, camera, config, workdir)
+
+
+def clip_camera(assets: Path) -> tuple[list, list]:
+    """K and T_world_camera of the embedded clip."""
+    known = json.loads((assets / "demo_clip.json").read_text())
+    return known["K"], known["T_world_camera"]

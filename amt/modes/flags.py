@@ -65,9 +65,7 @@ def parse(argv: list[str], root: Path) -> Options:
     except flags.Error as error:
         raise UserError(_explain(error, config)) from error
     if unused:
-        raise UserError(
-            f"command line: found {unused[0]!r}, expected only --flags; a path goes behind --input="
-        )
+        raise UserError(f"command line: found {unused[0]!r}, expected only --flags; a path goes behind --input=")
     _check_mode(values.mode)
     return Options(values.config, values.mode, values.workdir, values.input)
 
@@ -94,9 +92,7 @@ def load_config(spec: str, root: Path) -> ConfigDict:
     name, _, variant = spec.partition(":")
     path = next((path for path in (Path(name).expanduser(), root / name) if path.is_file()), None)
     if path is None:
-        near = did_you_mean(
-            name, [f"configs/{path.name}" for path in sorted((root / "configs").glob("*.py"))]
-        )
+        near = did_you_mean(name, [f"configs/{path.name}" for path in sorted((root / "configs").glob("*.py"))])
         raise UserError(f"--config={spec}: no such file{near}; expected FILE.py or FILE.py:VARIANT")
     try:
         get_config = runpy.run_path(str(path))["get_config"]
@@ -140,13 +136,9 @@ def _explain(error: flags.Error, config: ConfigDict) -> str:
 
 def _check_mode(mode: str) -> None:
     if mode in LATER:
-        raise UserError(
-            f"--mode={mode}: not built yet, it comes with {LATER[mode]}; built now: {', '.join(BUILT)}"
-        )
+        raise UserError(f"--mode={mode}: not built yet, it comes with {LATER[mode]}; built now: {', '.join(BUILT)}")
     if mode not in BUILT:
-        raise UserError(
-            f"--mode={mode}: no such mode{did_you_mean(mode, BUILT)}; expected one of {', '.join(BUILT)}"
-        )
+        raise UserError(f"--mode={mode}: no such mode{did_you_mean(mode, BUILT)}; expected one of {', '.join(BUILT)}")
 
 
 def did_you_mean(word: str, words: Iterable[str], prefix: str = "") -> str:

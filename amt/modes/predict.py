@@ -57,9 +57,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
     workdir = check_workdir(workdir)
     source = open_clip(input, max_frames=config.predict.max_frames or None)
     camera = config.camera
-    clip_camera = make_camera(
-        camera.K, camera.T_world_camera, source.width, source.height, camera.horizontal_fov
-    )
+    clip_camera = make_camera(camera.K, camera.T_world_camera, source.width, source.height, camera.horizontal_fov)
     return process(source, clip_camera, config, workdir)
 
 
@@ -70,9 +68,12 @@ def process(source: Source, clip_camera: ClipCamera, config, workdir: Path) -> d
     with all_or_nothing(workdir, FILES) as folder:
         with seconds("load"):
             from amt.inference.predictor import load_predictor
+            from amt.models import weights
             from amt.robot import build_scene, load_robot, replay, retarget
 
-            predictor = load_predictor(config.predict.checkpoint or None)
+            predictor = load_predictor(config.predict.checkpoint)
+            expected = weights.architecture(config.to_dict())
+            weights.check_architecture(predictor.settings, expected, str(weights.resolve(config.predict.checkpoint)))
         with seconds("see"):
             stamps, prediction = see(source, predictor, clip_camera.camera)
         with seconds("smooth"):
@@ -157,9 +158,7 @@ def see(source: Source, predictor, camera) -> tuple[np.ndarray, Prediction]:
     return np.concatenate(stamps), prediction
 
 
-def measure(
-    source: Source, prediction: Prediction, trajectory: Trajectory, played: "Replay", config
-) -> dict[str, Any]:
+def measure(source: Source, prediction: Prediction, trajectory: Trajectory, played: "Replay", config) -> dict[str, Any]:
     """Figures of sight, commands and replay; commands outside the limits are never written."""
     from amt.robot import load_robot, retarget_errors
 
@@ -221,9 +220,7 @@ def film_replay(
         with Progress(replay_frames(played, fps), "replay frames") as progress:
             size = {"width": settings.width, "height": settings.height}
             path = folder / "replay.mp4"
-            pictures = replay_film(
-                path, played, trajectory, prediction, fps=fps, update=progress.update, **size
-            )
+            pictures = replay_film(path, played, trajectory, prediction, fps=fps, update=progress.update, **size)
     except RenderUnavailable as error:
         print(f"replay.mp4 is left out: {error}", file=sys.stderr)
         return [], f"replay.mp4 is left out: {error}"
@@ -239,8 +236,7 @@ def summary(figures: dict[str, Any]) -> dict[str, str]:
     return {
         "Frames": f"{figures['frames']} in {figures['duration_s']:.1f} s, "
         f"{figures['width_px']}x{figures['height_px']} pixels",
-        "Hand found": f"{share:.1%} of the frames"
-        + (", a left hand" if figures["left_hand_share"] > 0.5 else ""),
+        "Hand found": f"{share:.1%} of the frames" + (", a left hand" if figures["left_hand_share"] > 0.5 else ""),
         "Distance of the hand (median)": f"{figures['hand_distance_m']:.2f} m",
         "Wrist: robot to human (mean)": f"{figures['retarget_wrist_position_mm']:.1f} mm, "
         f"{figures['retarget_wrist_rotation_deg']:.1f} degrees",
@@ -258,15 +254,11 @@ def warnings(figures: dict[str, Any], clip_camera: ClipCamera) -> list[str]:
     notes = list(clip_camera.assumptions)
     if figures["hand_found_share"] < 1:
         lost = 1 - figures["hand_found_share"]
-        notes.append(
-            f"No hand was found in {lost:.1%} of the frames: there the robot holds its last command."
-        )
+        notes.append(f"No hand was found in {lost:.1%} of the frames: there the robot holds its last command.")
     if figures["left_hand_share"] > 0.5:
         notes.append("The hand is a left one and the robot's a right one: the robot does the mirror image.")
     if figures["retarget_wrist_position_mm"] > 20:
-        notes.append(
-            "The robot does not reach the human's wrist: the motion is large, or its distance is wrong."
-        )
+        notes.append("The robot does not reach the human's wrist: the motion is large, or its distance is wrong.")
     if figures["replay_self_contact_share"] > 0:
         notes.append("The robot touches itself in the replay; check the motion before it runs on a machine.")
     if figures["frames"] == 1:

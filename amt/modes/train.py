@@ -12,6 +12,7 @@ from amt import hand as hand_model
 from amt.data.dexycb import DexYCB, find_root
 from amt.data.pipeline import eval_batches, train_iterator
 from amt.data.transforms import TransformConfig
+from amt.evaluation import baseline
 from amt.models import weights
 from amt.models.factory import build
 from amt.modes.common import Progress
@@ -20,6 +21,7 @@ from amt.training.loop import LoopConfig, train
 from amt.training.step import OptimizerConfig
 
 VALIDATION_SAMPLES = 512
+MEAN_SAMPLES = 4000  # of the training set, for the baseline
 
 
 def transform_config(config) -> TransformConfig:
@@ -36,9 +38,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
     hand = jax.tree.map(jnp.asarray, hand_model.load())
     settings = weights.architecture(config.to_dict())
     model = build(settings["model"], settings["finder"], settings["image_size"])
-    iterator = train_iterator(
-        source, transforms, config.train.batch_size, config.seed, config.data.num_workers
-    )
+    iterator = train_iterator(source, transforms, config.train.batch_size, config.seed, config.data.num_workers)
     names = {f.name for f in dataclasses.fields(OptimizerConfig)}
     optimizer = OptimizerConfig(**{n: config.train[n] for n in names})
     loop = LoopConfig(**{f.name: config.train[f.name] for f in dataclasses.fields(LoopConfig)})
@@ -59,7 +59,8 @@ def run(config, workdir: Path, input: str | None) -> dict:
             workdir,
             progress.update,
         )
-    weights.save(workdir / "weights.safetensors", jax.device_get(state.ema), settings)
+    mean = baseline.measure(source, MEAN_SAMPLES, transforms.crop_margin, transforms.min_visible_share)
+    weights.save(workdir / "weights.safetensors", jax.device_get(state.ema), settings, mean.to_json())
     return {
         "steps": int(state.step),
         "parameters": sum(x.size for x in jax.tree.leaves(state.params)),

@@ -19,9 +19,7 @@ DIPS = np.array([7, 11, 15, 3])
 WRIST, INDEX_MCP, MIDDLE_MCP, LITTLE_MCP = 0, 5, 9, 17
 
 # A level camera that looks along the world's +x: image down is world -z, image right is world -y.
-LEVEL_CAMERA = np.array(
-    [[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
-)
+LEVEL_CAMERA = np.array([[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
 
 
 @flax.struct.dataclass
@@ -60,10 +58,7 @@ def fit_scale(robot: Robot, joints: Float[np.ndarray, "T 21 3"]) -> float:
 
     The mean over index, middle and ring; the median over frames.
     """
-    reach = [
-        np.linalg.norm(_rest_position(robot, f"{f}_tip") - _rest_position(robot, "wrist"))
-        for f in FINGERS[:3]
-    ]
+    reach = [np.linalg.norm(_rest_position(robot, f"{f}_tip") - _rest_position(robot, "wrist")) for f in FINGERS[:3]]
     chains = [[WRIST, first, first + 1, first + 2, first + 3] for first in (5, 9, 13)]
     bones = [np.linalg.norm(np.diff(joints[:, chain], axis=1), axis=-1).sum(-1) for chain in chains]
     return float(np.mean(reach) / max(np.median(np.mean(bones, axis=0)), 1e-3))

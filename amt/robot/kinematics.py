@@ -35,9 +35,7 @@ def body_poses(
         R_parent = jnp.stack([R[i] for i in parents], axis=-3)
         p_parent = jnp.stack([p[i] for i in parents], axis=-2)
         rest = jnp.asarray(quat_to_matrix(robot.body_quat[level]), dtype)
-        p_level = p_parent + jnp.einsum(
-            "...bij,bj->...bi", R_parent, jnp.asarray(robot.body_pos[level], dtype)
-        )
+        p_level = p_parent + jnp.einsum("...bij,bj->...bi", R_parent, jnp.asarray(robot.body_pos[level], dtype))
         R_level = jnp.einsum("...bij,bjk->...bik", R_parent, rest)
         R_level = jnp.einsum("...bij,...bjk->...bik", R_level, _hinges(robot, level, qpos))
         for slot, body in enumerate(level):
@@ -79,9 +77,7 @@ def _hinges(robot: Robot, level: np.ndarray, qpos: Array) -> Array:
     zero = np.zeros_like(x)
     K = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
     angle = qpos[..., np.maximum(joint, 0)][..., None, None]
-    eye, K, K2 = (
-        jnp.asarray(a, qpos.dtype).reshape(*(1,) * (angle.ndim - 3), -1, 3, 3) for a in (np.eye(3), K, K @ K)
-    )
+    eye, K, K2 = (jnp.asarray(a, qpos.dtype).reshape(*(1,) * (angle.ndim - 3), -1, 3, 3) for a in (np.eye(3), K, K @ K))
     return eye + jnp.sin(angle) * K + (1 - jnp.cos(angle)) * K2
 
 

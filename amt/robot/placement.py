@@ -1,5 +1,4 @@
-"""Where to put the robot's base so that a motion is reachable: a batched search over positions and arm
-branches.
+"""Where to put the robot's base so that a motion is in reach: a batched search over places and arm branches.
 
 Candidates stand around the motion at several azimuths, distances and heights, always facing it (the motion
 lies along the base's +x). For each, and for each branch of the arm's inverse kinematics, a few frames of the
@@ -58,16 +57,11 @@ def place_base(
     world; None searches it, too.
     """
     positions, rotations = np.asarray(positions, np.float32), np.asarray(rotations, np.float32)
-    if T_base_world is None:
-        bases = _candidates(positions, base_height)
-    else:
-        bases = np.asarray(T_base_world, np.float32)[None]
+    bases = _candidates(positions, base_height) if T_base_world is None else np.asarray(T_base_world, np.float32)[None]
     frames = np.linspace(0, len(positions) - 1, NUM_FRAMES).round().astype(int)
     # The first frame starts from a generic pose and gets more iterations.
     frames = np.concatenate([np.zeros(FIRST_FRAME_REPEATS - 1, int), frames])
-    base, seed = (
-        grid.ravel() for grid in np.meshgrid(np.arange(len(bases)), np.arange(len(ARM_SEEDS)), indexing="ij")
-    )
+    base, seed = (grid.ravel() for grid in np.meshgrid(np.arange(len(bases)), np.arange(len(ARM_SEEDS)), indexing="ij"))
     q_first, cost = _evaluate(
         robot,
         jnp.asarray(bases[base]),
@@ -81,7 +75,7 @@ def place_base(
 
 
 def _candidates(positions: np.ndarray, base_height: float | None) -> np.ndarray:
-    middle = (positions.min(0) + positions.max(0)) / 2
+    middle = np.quantile(positions, [0.05, 0.95], axis=0).mean(0)  # a few lost frames do not move the base
     heights = [middle[2] - base_height] if base_height is not None else HEIGHTS
     bases = []
     for azimuth, distance, height in itertools.product(AZIMUTHS, DISTANCES, heights):
@@ -122,8 +116,7 @@ def _cost(robot: Robot, residual, q: Array, targets, lower: Array, upper: Array)
 
 
 def _singularity(q: Array) -> Array:
-    """Elbow stretched, or the wrist's first and last axes parallel: the factors of the UR5e's Jacobian
-    determinant."""
+    """Elbow stretched, or wrist axes 1 and 3 parallel: two factors of the Jacobian's determinant."""
     return _short(jnp.abs(jnp.sin(q[:, 2])), MIN_SINE) + _short(jnp.abs(jnp.sin(q[:, 4])), MIN_SINE)
 
 
@@ -135,9 +128,7 @@ def _crowding(robot: Robot, q: Array) -> Array:
     R, palm = poses["palm"]
     fingers = palm + R[..., 2] * FINGER_LENGTH
     ends = jnp.stack([palm, fingers], axis=1)
-    arm = jnp.stack(
-        [at[name] for name in ("forearm_link", "wrist_1_link", "wrist_2_link", "wrist_3_link")], axis=1
-    )
+    arm = jnp.stack([at[name] for name in ("forearm_link", "wrist_1_link", "wrist_2_link", "wrist_3_link")], axis=1)
     table = jnp.sum(_short(jnp.concatenate([arm, ends], axis=1)[..., 2], TABLE_CLEARANCE), axis=-1)
     column = jnp.sum(_short(jnp.sqrt(jnp.sum(ends[..., :2] ** 2, axis=-1)), COLUMN_CLEARANCE), axis=-1)
     links = 0.0

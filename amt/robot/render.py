@@ -17,9 +17,7 @@ from amt.robot.scene import CAMERA, GHOST_RGBA
 
 BACKENDS = ("egl", "osmesa")
 POINT_RADIUS = 0.009
-INSTALL = (
-    "install one with `apt-get install libegl1` or `apt-get install libosmesa6`, or set MUJOCO_GL=egl|osmesa"
-)
+INSTALL = "install one with `apt-get install libegl1` or `apt-get install libosmesa6`, or set MUJOCO_GL=egl|osmesa"
 
 
 class RenderUnavailable(UserError):
@@ -37,18 +35,22 @@ def render(
     ghosts: dict[str, Float[np.ndarray, "T 4 4"]] | None = None,
     points: Float[np.ndarray, "T n 3"] | None = None,
     valid: Bool[np.ndarray, " T"] | None = None,
+    shadows: bool = True,
 ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     """Frames of `replay` in the scene it was played in; `fps` None is the replay's own rate.
 
     ghosts: T_base_object per frame for ghost objects of the scene, by name.
     points: drawn as small translucent spheres, in the base frame: the human's fingertips.
     valid: where False, ghosts stay and points are not drawn.
+    shadows: they double the time of a frame where there is no graphics card.
+
     Raises RenderUnavailable, with what to install, when the first frame is asked for.
     """
     model = scene.compile()
     data = mujoco.MjData(model)
     frames = _frame_indices(replay.time, fps)
     with _renderer(model, width, height) as renderer:
+        renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
         for t in frames:
             seen = valid is None or bool(valid[t])
             data.qpos[:] = replay.state[t]
@@ -64,8 +66,7 @@ def render(
 
 @functools.cache
 def find_backend() -> str:
-    """The rendering backend to use: $MUJOCO_GL if the user has set it, else the first of egl, osmesa that
-    works.
+    """The rendering backend: $MUJOCO_GL if the user has set it, else the first of egl, osmesa that works.
 
     A backend is tried in a process of its own, because a failed attempt cannot be undone in this one.
     Raises RenderUnavailable.

@@ -35,9 +35,7 @@ def arm_residual(robot: Robot) -> Residual:
 
     def residual(q: Float[Array, " 6"], target: tuple[Array, Array]) -> Float[Array, " 12"]:
         position, rotation = target
-        T = forward(robot, jnp.concatenate([q, jnp.zeros(NUM_JOINTS - NUM_ARM_JOINTS, q.dtype)]), ("wrist",))[
-            "wrist"
-        ]
+        T = forward(robot, jnp.concatenate([q, jnp.zeros(NUM_JOINTS - NUM_ARM_JOINTS, q.dtype)]), ("wrist",))["wrist"]
         # The Frobenius distance of two rotations is sqrt(2) times their angle, to first order.
         turned = (T[:3, :3] - rotation) * (ROTATION_LEVER / 2**0.5)
         return jnp.concatenate([T[:3, 3] - position, turned.ravel()])

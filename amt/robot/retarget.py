@@ -66,6 +66,10 @@ def retarget(
     joints, valid = _world_joints(hand, T_world_camera)
     if not fps > 0:
         raise UserError(f"retarget: fps must be positive, got {fps}")
+    if not smoothness > 0:
+        raise UserError(f"retarget: smoothness must be positive, got {smoothness}")
+    if T_base_world is not None and np.shape(T_base_world) != (4, 4):
+        raise UserError(f"retarget: T_base_world must be [4,4], got {list(np.shape(T_base_world))}")
     if not valid.any():
         raise UserError("retarget: no frame has a valid hand, so there is nothing to follow")
     seen = np.flatnonzero(valid)
@@ -168,13 +172,11 @@ def _world_joints(hand: HandPose, T_world_camera) -> tuple[np.ndarray, np.ndarra
     """Joints of a right hand in the world [T,21,3], and validity [T]."""
     joints, valid = np.array(hand.joints, np.float32), np.asarray(hand.valid, bool)
     if joints.ndim != 3 or joints.shape[1:] != (21, 3) or valid.shape != joints.shape[:1]:
-        raise UserError(
-            f"retarget: hand.joints must be [T,21,3] and hand.valid [T], got {joints.shape}, {valid.shape}"
-        )
+        raise UserError(f"retarget: hand.joints must be [T,21,3] and hand.valid [T], got {joints.shape}, {valid.shape}")
     bad = np.flatnonzero(valid & ~np.isfinite(joints).all((1, 2)))
     if bad.size:
         raise UserError(f"retarget: hand.joints of frame {bad[0]} are not finite although the frame is valid")
-    if np.asarray(hand.is_left)[valid].mean() > 0.5 if valid.any() else False:
+    if np.asarray(hand.is_left)[valid].sum() > valid.sum() / 2:
         joints[..., 0] *= -1
     T = np.asarray(LEVEL_CAMERA if T_world_camera is None else T_world_camera, np.float32)
     if T.shape not in ((4, 4), (len(joints), 4, 4)):
@@ -185,9 +187,7 @@ def _world_joints(hand: HandPose, T_world_camera) -> tuple[np.ndarray, np.ndarra
 def _reached(robot: Robot, qpos: np.ndarray) -> tuple[np.ndarray, ...]:
     """T_base_wrist [T,4,4], and tips and directions in the palm frame [T,4,3], for commands [T,22]."""
     padded = np.resize(qpos, (-(-len(qpos) // BUCKET) * BUCKET, qpos.shape[1]))
-    return tuple(
-        np.asarray(x, np.float64)[: len(qpos)] for x in _poses(robot, jnp.asarray(padded, jnp.float32))
-    )
+    return tuple(np.asarray(x, np.float64)[: len(qpos)] for x in _poses(robot, jnp.asarray(padded, jnp.float32)))
 
 
 @functools.partial(jax.jit, static_argnames="robot")
@@ -204,7 +204,5 @@ def _scale(robot: Robot, joints: np.ndarray, scale: float | str) -> float:
 
 
 def _angle(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    cosine = np.sum(a * b, axis=-1) / np.maximum(
-        np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1), 1e-9
-    )
+    cosine = np.sum(a * b, axis=-1) / np.maximum(np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1), 1e-9)
     return np.degrees(np.arccos(np.clip(cosine, -1, 1)))

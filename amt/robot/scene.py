@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from amt.errors import UserError
-from amt.robot.model import FINGERS, FRAMES, Robot, load_robot
+from amt.robot.model import ADAPTER_THICKNESS, FINGERS, FRAMES, PALM_HEIGHT, Robot, load_robot
 
 SHAPES = {"box": 3, "cylinder": 2, "capsule": 2, "sphere": 1}  # shape: how many sizes it has
 TABLE_SIZE = (1.2, 1.2, 0.02)  # half sizes; wide enough for the whole reach of the arm
@@ -66,12 +66,13 @@ def build_scene(
     self_collision: bool = True,
     timestep: float = 0.002,
 ) -> mujoco.MjSpec:
-    """The robot on a table, with lights, the camera `overview` and `objects`; compile it with `.compile()`.
+    """The robot on a table, with lights, `objects`, and the cameras `overview` and `hand`.
 
-    Joints come first in `qpos`, in robot order; so do the 22 position actuators in `ctrl` (radians), with the
-    gains of MuJoCo Menagerie. Gravity is compensated on the robot. Sites carry the names of `model.FRAMES`.
-    `self_collision=False` leaves only contacts of the robot with the table and objects. `timestep` in
-    seconds. Raises UserError for an unknown shape, a wrong number of sizes or a name that appears twice.
+    Compile it with `.compile()`. Joints come first in `qpos`, in robot order; so do the 22 position actuators
+    in `ctrl` (radians), with the gains of MuJoCo Menagerie. Gravity is compensated on the robot. Sites carry
+    the names of `model.FRAMES`. `self_collision=False` leaves only contacts of the robot with the table and
+    objects. `timestep` in seconds.
+    Raises UserError for an unknown shape, a wrong number of sizes or a name that appears twice.
     """
     robot = robot or load_robot()
     spec = mujoco.MjSpec()
@@ -90,9 +91,7 @@ def build_scene(
     return spec
 
 
-def look_from(
-    camera: mujoco.MjsCamera, eye: Float[np.ndarray, " 3"], target: Float[np.ndarray, " 3"]
-) -> None:
+def look_from(camera: mujoco.MjsCamera, eye: Float[np.ndarray, " 3"], target: Float[np.ndarray, " 3"]) -> None:
     """Put a camera at `eye` and turn it to `target`, upright; both in the base frame."""
     back = np.asarray(eye, float) - np.asarray(target, float)
     right = np.cross([0.0, 0.0, 1.0], back)
@@ -123,8 +122,10 @@ def _add_surroundings(spec: mujoco.MjSpec, table: bool) -> None:
     world = spec.worldbody
     world.add_light(pos=[0.8, -1.0, 2.5], dir=[-0.3, 0.4, -1.0], castshadow=True, diffuse=[0.5, 0.5, 0.5])
     world.add_light(pos=[-1.0, 1.5, 2.0], dir=[0.5, -0.7, -1.0], castshadow=False, diffuse=[0.25, 0.25, 0.25])
-    camera = world.add_camera(name=CAMERA, fovy=40.0)
-    look_from(camera, np.array([1.35, -0.9, 0.75]), np.array([0.3, 0.0, 0.36]))
+    eye = np.array([1.35, -0.9, 0.75])
+    look_from(world.add_camera(name=CAMERA, fovy=40.0), eye, np.array([0.3, 0.0, 0.36]))
+    closeup = world.add_camera(name=HAND_CAMERA, fovy=15.0, mode=mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODY)
+    closeup.pos, closeup.targetbody = eye, "palm"
     if table:
         world.add_geom(
             name="table",
@@ -175,7 +176,7 @@ def _add_robot(spec: mujoco.MjSpec, robot: Robot, self_collision: bool) -> None:
             conaffinity=affinity,
             mass=0.0,
         )
-    # A shell for the fixed base, which has no collision primitive of its own.
+    # What is only seen: a shell for the fixed base, and the adapter between flange and palm.
     bodies["base"].add_geom(
         type=mujoco.mjtGeom.mjGEOM_CYLINDER,
         size=[0.075, 0.05, 0],
@@ -184,8 +185,14 @@ def _add_robot(spec: mujoco.MjSpec, robot: Robot, self_collision: bool) -> None:
         contype=0,
         conaffinity=0,
     )
-    closeup = bodies["palm"].add_camera(name=HAND_CAMERA, fovy=40.0, mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACK)
-    look_from(closeup, np.array([0.4, -0.3, 0.15]), np.zeros(3))
+    bodies["palm"].add_geom(
+        type=mujoco.mjtGeom.mjGEOM_CYLINDER,
+        size=[0.038, ADAPTER_THICKNESS / 2, 0],
+        pos=[0, 0, -PALM_HEIGHT - ADAPTER_THICKNESS / 2],
+        rgba=ARM_RGBA,
+        contype=0,
+        conaffinity=0,
+    )
     for frame, (body, offset) in FRAMES.items():
         bodies[body].add_site(name=frame, pos=offset, size=[0.004, 0.004, 0.004], group=4)
     for first, second in _OVERLAPS:
@@ -217,9 +224,7 @@ def _add_object(spec: mujoco.MjSpec, item: SceneObject) -> None:
     if count is None:
         raise UserError(f"scene object {item.name!r}: shape {item.shape!r} is not one of {', '.join(SHAPES)}")
     if len(item.size) != count or min(item.size) <= 0:
-        raise UserError(
-            f"scene object {item.name!r}: {item.shape} needs {count} positive sizes, got {item.size}"
-        )
+        raise UserError(f"scene object {item.name!r}: {item.shape} needs {count} positive sizes, got {item.size}")
     body = spec.worldbody.add_body(name=item.name, pos=item.pos, quat=item.quat, mocap=item.ghost)
     geom = body.add_geom(
         name=item.name,

@@ -119,7 +119,14 @@ class _Scalars:
         }
         self.write(step, {**means, **speed})
         self.sums, self.waited, self.start = [], 0.0, time.monotonic()
-        return f"loss {means['loss']:.3f}  hand {means['hand_refined'] * 100:.1f} mm  {speed['samples_per_s']:.0f} samples/s  input wait {speed['input_wait_share']:.0%}"
+        return "  ".join(
+            (
+                f"loss {means['loss']:.3f}",
+                f"hand {means['hand_refined'] * 100:.1f} mm",
+                f"{speed['samples_per_s']:.0f} samples/s",
+                f"input wait {speed['input_wait_share']:.0%}",
+            )
+        )
 
     def flush(self) -> None:
         """Fetch the pending metrics. Raises `UserError` where the loss is not finite."""

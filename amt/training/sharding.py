@@ -33,9 +33,7 @@ def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
         sizes[sizes.index(-1)] = devices // max(1, -int(np.prod(sizes)))
     if min(sizes) < 1 or int(np.prod(sizes)) != devices:
         found = f"data={data}, fsdp={fsdp}, tensor={tensor}"
-        raise UserError(
-            f"config.mesh: {found} does not cover {devices} devices; their product must be {devices}"
-        )
+        raise UserError(f"config.mesh: {found} does not cover {devices} devices; their product must be {devices}")
     return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3)
 
 

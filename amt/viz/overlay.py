@@ -124,9 +124,7 @@ def draw_outline(canvas: Canvas, vertices: Float[np.ndarray, "v 3"], faces: Int[
     cv2.drawContours(canvas.image, contours, -1, OUTLINE, max(1, round(canvas.scale)))
 
 
-def draw_object(
-    canvas: Canvas, pose: Float[np.ndarray, "3 4"], size: Sequence[float] | None, name: str
-) -> None:
+def draw_object(canvas: Canvas, pose: Float[np.ndarray, "3 4"], size: Sequence[float] | None, name: str) -> None:
     """The model's axes (x red, y green, z blue), a box round the origin where its size is known, a name."""
     pose = np.asarray(pose, np.float64)
     R, origin = pose[:, :3], pose[:, 3]

@@ -57,9 +57,7 @@ def write_report(path: str | Path, report: Report) -> None:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["picture"] = _data_uri
-    template = environment.from_string(
-        resources.files("amt.viz").joinpath("assets/report.html.j2").read_text()
-    )
+    template = environment.from_string(resources.files("amt.viz").joinpath("assets/report.html.j2").read_text())
     trajectory = report.trajectory
     time, valid, qpos = (np.asarray(x) for x in (trajectory.time, trajectory.valid, trajectory.qpos))
     html = template.render(
@@ -134,7 +132,5 @@ def _data_uri(image: UInt8[np.ndarray, "height width 3"]) -> str:
     if width > THUMBNAIL_WIDTH:
         size = (THUMBNAIL_WIDTH, round(height * THUMBNAIL_WIDTH / width))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    _, data = cv2.imencode(
-        ".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    )
+    _, data = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()

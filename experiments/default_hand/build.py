@@ -26,9 +26,7 @@ HAND_LENGTH, LENGTH_SPREAD = 0.187, 0.55
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mpfb2", type=pathlib.Path, required=True)
     root = pathlib.Path(__file__).parents[2]
     parser.add_argument("--out", type=pathlib.Path, default=root / "amt/hand/default_hand.npz")

@@ -48,9 +48,7 @@ class Body:
     @functools.cache  # noqa: B019 -- one Body lives as long as the script
     def target(self, name: str) -> np.ndarray:
         offsets = np.zeros((NUM_VERTICES, 3))
-        for line in (
-            gzip.decompress((self.folder / f"targets/{name}.target.gz").read_bytes()).decode().splitlines()
-        ):
+        for line in gzip.decompress((self.folder / f"targets/{name}.target.gz").read_bytes()).decode().splitlines():
             words = line.split()
             if len(words) == 4 and not line.startswith("#"):
                 offsets[int(words[0])] = [float(word) for word in words[1:]]

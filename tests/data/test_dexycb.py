@@ -51,9 +51,7 @@ def write(root, subjects=SUBJECTS, num_sequences=NUM_SEQUENCES):
         color = {"fx": 600.0 + camera, "fy": 610.0, "ppx": 320.5, "ppy": 240.0}
         save(calibration / f"intrinsics/{serial}_640x480.yml", {"color": color, "depth": {}})
     rows = "".join(f"  '{serial}': !!python/tuple [{row(camera)}]\n" for camera, serial in enumerate(SERIALS))
-    (calibration / "extrinsics_20200702/extrinsics.yml").write_text(
-        f"extrinsics:\n{rows}master: '{SERIALS[0]}'\n"
-    )
+    (calibration / "extrinsics_20200702/extrinsics.yml").write_text(f"extrinsics:\n{rows}master: '{SERIALS[0]}'\n")
     for s, subject in enumerate(subjects):
         calib = f"{subject}_right"
         (calibration / f"mano_{calib}").mkdir()
@@ -149,9 +147,7 @@ def test_a_generated_hand_that_grasps_nothing(fresh):
 
 def test_grain_reads_it_and_it_travels_to_workers(written):
     source = pickle.loads(pickle.dumps(DexYCB(written, "s0", "val")))
-    expected = [
-        labels(s, 4, c, f)["joint_3d"][0] for s in (0, 1) for c in range(3) for f in range(NUM_FRAMES)
-    ]
+    expected = [labels(s, 4, c, f)["joint_3d"][0] for s in (0, 1) for c in range(3) for f in range(NUM_FRAMES)]
     batch = next(iter(grain.MapDataset.source(source).map(lambda s: s["joints_3d"]).batch(len(expected))))
     np.testing.assert_array_equal(batch, expected)
 
@@ -198,12 +194,9 @@ def test_official_splits_by_their_definition():
         for q in range(100):
             for c in range(8):
                 for split in dexycb.SPLITS:
-                    seen[split][
-                        part_of(split, s, q, c), {"s0": (s, q % 5), "s1": s, "s2": c, "s3": q // 5}[split]
-                    ] += 1
+                    seen[split][part_of(split, s, q, c), {"s0": (s, q % 5), "s1": s, "s2": c, "s3": q // 5}[split]] += 1
     parts = {
-        split: {part: {k for p, k in counts if p == part} for part in dexycb.PARTS}
-        for split, counts in seen.items()
+        split: {part: {k for p, k in counts if p == part} for part in dexycb.PARTS} for split, counts in seen.items()
     }
     assert parts["s0"]["val"] == {(0, 4), (1, 4)} and parts["s0"]["test"] == {(s, 4) for s in range(2, 10)}
     assert parts["s1"] == {"train": {0, 1, 2, 3, 4, 5, 9}, "val": {6}, "test": {7, 8}}

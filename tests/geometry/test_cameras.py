@@ -10,6 +10,11 @@ from amt.geometry import cameras
 K = np.array([[613.0, 0, 313.0], [0, 611.0, 245.0], [0, 0, 1]])
 
 
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
 def hand(rng, n=8):
     center = np.stack([rng.uniform(-0.2, 0.2, n), rng.uniform(-0.15, 0.15, n), rng.uniform(0.5, 1.0, n)], -1)
     return center[:, None] + rng.normal(0, 0.04, (n, 21, 3))
@@ -32,9 +37,7 @@ def test_rotated_points_project_to_the_warped_pixels(rng):
 def test_the_hand_fills_the_crop_and_stands_upright(rng):
     points, _, crop = crops(rng)
     seen = cameras.project(cameras.rotate(crop.R_crop_camera, points), crop.K)
-    assert (
-        seen.min() > -15 and seen.max() < 238
-    )  # the square is exact at its centre, perspective stretches its rim
+    assert seen.min() > -15 and seen.max() < 238  # the square is exact at its centre, perspective stretches its rim
     up = seen[:, 9] - seen[:, 0]
     np.testing.assert_allclose(up[:, 0], 0, atol=0.05 * np.abs(up[:, 1]).max())
     assert (up[:, 1] < 0).all()

@@ -45,9 +45,7 @@ def test_object_pose_moves_the_mirrored_model_to_the_mirrored_points():
 def test_axis_angle_and_matrix_agree():
     vectors = RNG.normal(size=(10, 3))
     ours = Rotation.from_rotvec(mirror.mirror_axis_angle(vectors)).as_matrix()
-    np.testing.assert_allclose(
-        ours, mirror.mirror_rotation(Rotation.from_rotvec(vectors).as_matrix()), atol=1e-12
-    )
+    np.testing.assert_allclose(ours, mirror.mirror_rotation(Rotation.from_rotvec(vectors).as_matrix()), atol=1e-12)
 
 
 def test_twice_is_nothing_and_the_kind_of_array_stays():

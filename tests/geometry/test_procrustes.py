@@ -46,9 +46,7 @@ def test_masked_points_do_not_count():
     spoiled = np.where(mask[..., None], target, 1e3).astype(np.float32)
     scale, R, t = procrustes.align(source, spoiled, mask)
     for k in range(4):
-        for found, true in zip(
-            (scale[k], R[k], t[k]), umeyama(source[k, mask[k]], target[k, mask[k]]), strict=True
-        ):
+        for found, true in zip((scale[k], R[k], t[k]), umeyama(source[k, mask[k]], target[k, mask[k]]), strict=True):
             np.testing.assert_allclose(found, true, atol=1e-3)
 
 

@@ -11,9 +11,7 @@ from amt.geometry import rotations as rot
 RNG = np.random.default_rng(0)
 AXES = RNG.normal(size=(64, 3))
 AXES /= np.linalg.norm(AXES, axis=1, keepdims=True)
-ANGLES = np.concatenate(
-    [[0, 1e-12, 1e-6, 1e-4, 1e-2, np.pi / 2, 3.0, np.pi - 1e-4, np.pi], RNG.uniform(0, 3.1, 55)]
-)
+ANGLES = np.concatenate([[0, 1e-12, 1e-6, 1e-4, 1e-2, np.pi / 2, 3.0, np.pi - 1e-4, np.pi], RNG.uniform(0, 3.1, 55)])
 VECTORS = AXES * ANGLES[:, None]
 SPECIAL = Rotation.from_rotvec(VECTORS)
 HALF_TURNS = np.stack([np.diag(d).astype(float) for d in ([1, -1, -1], [-1, 1, -1], [-1, -1, 1])])

@@ -17,9 +17,7 @@ HAND = amt.hand.load()
 POSE = (RNG.normal(size=(6, 48)) * 0.7).astype(np.float32)
 BETAS = RNG.normal(size=(6, 10)).astype(np.float32)
 TRANSL = RNG.normal(size=(6, 3)).astype(np.float32)
-WITH_CORRECTIVES = dataclasses.replace(
-    HAND, posedirs=RNG.normal(size=(778, 3, 135)).astype(np.float32) * 1e-3
-)
+WITH_CORRECTIVES = dataclasses.replace(HAND, posedirs=RNG.normal(size=(778, 3, 135)).astype(np.float32) * 1e-3)
 
 
 def numpy_lbs(hand, pose, betas, transl):
@@ -54,9 +52,7 @@ def test_equals_numpy(hand):
     for k in range(len(POSE)):
         expected = numpy_lbs(hand, POSE[k], BETAS[k], TRANSL[k])
         for ours, theirs in zip((joints[k], vertices[k], T_joint[k]), expected, strict=True):
-            np.testing.assert_allclose(
-                ours, theirs, atol=1e-6
-            )  # metres; float32 at one metre from the camera
+            np.testing.assert_allclose(ours, theirs, atol=1e-6)  # metres; float32 at one metre from the camera
 
 
 def test_float64_is_float64():
@@ -64,9 +60,7 @@ def test_float64_is_float64():
         joints, vertices = jax.jit(HAND)(*(x.astype(np.float64) for x in (POSE[:1], BETAS[:1], TRANSL[:1])))
         expected = numpy_lbs(HAND, *(x[0].astype(np.float64) for x in (POSE, BETAS, TRANSL)))
         assert joints.dtype == vertices.dtype == np.float64
-        np.testing.assert_allclose(
-            joints[0], expected[0], atol=1e-7
-        )  # the stored weights sum to 1 in float32
+        np.testing.assert_allclose(joints[0], expected[0], atol=1e-7)  # the stored weights sum to 1 in float32
         np.testing.assert_allclose(vertices[0], expected[1], atol=1e-7)
 
 
@@ -102,9 +96,7 @@ def test_gradients_are_finite_and_right():
 
     gradient = jax.jit(jax.grad(loss))
     assert np.isfinite(gradient(np.zeros(61, np.float32))).all()  # the rest pose: every rotation may be zero
-    flat = np.concatenate(
-        [np.zeros(3), np.linalg.solve(HAND.hands_components.T, -HAND.hands_mean), np.zeros(13)]
-    )
+    flat = np.concatenate([np.zeros(3), np.linalg.solve(HAND.hands_components.T, -HAND.hands_mean), np.zeros(13)])
     assert np.isfinite(gradient(flat.astype(np.float32))).all()
     with jax.enable_x64(True):
         x = np.concatenate([POSE[0], BETAS[0], TRANSL[0]]).astype(np.float64)
@@ -116,12 +108,9 @@ def test_gradients_are_finite_and_right():
 
 def test_the_embedded_hand_is_a_right_hand_of_human_size():
     joints, vertices = (
-        np.asarray(x[0])
-        for x in HAND(np.zeros((1, 48), "f4"), np.zeros((1, 10), "f4"), np.zeros((1, 3), "f4"))
+        np.asarray(x[0]) for x in HAND(np.zeros((1, 48), "f4"), np.zeros((1, 10), "f4"), np.zeros((1, 3), "f4"))
     )
-    rest = numpy_lbs(
-        dataclasses.replace(HAND, hands_mean=np.zeros(45)), np.zeros(48), np.zeros(10), np.zeros(3)
-    )[0]
+    rest = numpy_lbs(dataclasses.replace(HAND, hands_mean=np.zeros(45)), np.zeros(48), np.zeros(10), np.zeros(3))[0]
     tips = rest[list(skeleton.FINGERTIPS_21)]
     assert np.abs(rest[0]).max() < 1e-6
     assert 0.175 < np.linalg.norm(tips[2]) < 0.2

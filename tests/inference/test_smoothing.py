@@ -25,10 +25,7 @@ def make_hand(count, valid=None, is_left=None):
     joints = RNG.normal(size=(count, 21, 3)).astype(np.float32)
     return HandPose(
         global_orient=Rotation.random(count, rng=RNG).as_matrix().astype(np.float32),
-        hand_pose=Rotation.random(count * 15, rng=RNG)
-        .as_matrix()
-        .reshape(count, 15, 3, 3)
-        .astype(np.float32),
+        hand_pose=Rotation.random(count * 15, rng=RNG).as_matrix().reshape(count, 15, 3, 3).astype(np.float32),
         betas=np.zeros((count, 10), np.float32),
         transl=joints[:, 0],
         joints=joints,
@@ -51,9 +48,7 @@ def test_savitzky_golay_is_scipys_in_each_segment():
 def test_savitzky_golay_keeps_a_parabola_without_lag():
     time = np.arange(30) / 30
     path = np.stack([time, time**2, 1 - 3 * time**2], -1)[:, None]
-    np.testing.assert_allclose(
-        smooth_positions(path, np.ones(30, bool), time, SavitzkyGolay()), path, atol=1e-10
-    )
+    np.testing.assert_allclose(smooth_positions(path, np.ones(30, bool), time, SavitzkyGolay()), path, atol=1e-10)
 
 
 def test_one_euro_matches_the_paper_on_one_signal():
@@ -117,9 +112,7 @@ def test_hand_stays_together_and_moves_with_the_frame_of_reference(method):
     smooth = smooth_hand(copy, time, method)
     np.testing.assert_allclose(smooth.vertices[:, :760:38], smooth.joints[:, :20], atol=1e-6)
     np.testing.assert_allclose(smooth.transl, smooth.joints[:, 0], atol=1e-6)
-    turned = smooth_hand(
-        hand.replace(joints=hand.joints @ R.T, global_orient=R @ hand.global_orient), time, method
-    )
+    turned = smooth_hand(hand.replace(joints=hand.joints @ R.T, global_orient=R @ hand.global_orient), time, method)
     np.testing.assert_allclose(turned.joints, smooth.joints @ R.T, atol=1e-5)
     np.testing.assert_allclose(turned.global_orient, R @ smooth.global_orient, atol=1e-4)
 
@@ -132,9 +125,7 @@ def test_rotations_stay_rotations_through_a_half_turn(method):
     hand = make_hand(40).replace(global_orient=Rotation.from_rotvec(angle[:, None] * [0, 0, 1.0]).as_matrix())
     hand = hand.replace(joints=np.zeros((40, 21, 3)))
     smooth = smooth_hand(hand, time, method).global_orient
-    np.testing.assert_allclose(
-        smooth @ np.swapaxes(smooth, -1, -2), np.tile(np.eye(3), (40, 1, 1)), atol=1e-9
-    )
+    np.testing.assert_allclose(smooth @ np.swapaxes(smooth, -1, -2), np.tile(np.eye(3), (40, 1, 1)), atol=1e-9)
     np.testing.assert_allclose(np.linalg.det(smooth), 1, atol=1e-9)
     steps = (Rotation.from_matrix(smooth[:-1]).inv() * Rotation.from_matrix(smooth[1:])).magnitude()
     assert steps.max() < 1.05 * (angle[1] - angle[0])
@@ -158,16 +149,12 @@ def test_a_change_of_side_is_a_gap():
 
 def test_objects_are_smoothed_while_a_slot_holds_the_same_one():
     time = np.arange(20) / 30
-    pose = np.concatenate([Rotation.random(20, rng=RNG).as_matrix(), RNG.normal(size=(20, 3, 1))], -1)[
-        :, None
-    ]
+    pose = np.concatenate([Rotation.random(20, rng=RNG).as_matrix(), RNG.normal(size=(20, 3, 1))], -1)[:, None]
     ids = np.where(np.arange(20) < 9, 3, 5)[:, None]
     objects = ObjectPoses(pose, ids, np.ones((20, 1)), np.ones((20, 1), bool))
     smooth = smooth_objects(objects, time, SavitzkyGolay(window_s=0.15))
     for part in (slice(0, 9), slice(9, 20)):
-        np.testing.assert_allclose(
-            smooth.pose[part, 0, :, 3], savgol_filter(pose[part, 0, :, 3], 5, 2, axis=0)
-        )
+        np.testing.assert_allclose(smooth.pose[part, 0, :, 3], savgol_filter(pose[part, 0, :, 3], 5, 2, axis=0))
     np.testing.assert_allclose(np.linalg.det(smooth.pose[:, 0, :, :3]), 1, atol=1e-9)
 
 

@@ -97,9 +97,7 @@ def test_folder_is_in_natural_order_and_keeps_no_clock(tmp_path):
 
 
 def test_single_image_is_a_clip_of_one_frame(tmp_path):
-    cv2.imwrite(
-        str(tmp_path / "hand.png"), np.dstack([np.full((20, 30), value, np.uint8) for value in (10, 20, 30)])
-    )
+    cv2.imwrite(str(tmp_path / "hand.png"), np.dstack([np.full((20, 30), value, np.uint8) for value in (10, 20, 30)]))
     clip = read_frames(tmp_path / "hand.png")
     assert clip.frames.shape == (1, 20, 30, 3) and clip.time.tolist() == [0.0]
     assert clip.frames[0, 0, 0].tolist() == [30, 20, 10]
@@ -203,9 +201,7 @@ def encode(path, codec, pixels, count):
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
         for image in noise(count, 48, 64):
-            container.mux(
-                stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pixels))
-            )
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pixels)))
         container.mux(stream.encode())
 
 

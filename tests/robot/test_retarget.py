@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from amt.errors import UserError
-from amt.robot import load_robot, retarget, retarget_errors
+from amt.robot import human_tips, load_robot, retarget, retarget_errors
 from tests.robot.hands import hand_pose, joints_of_robot, parametric_joints, smooth_motion
 
 EYE = np.eye(4)
@@ -69,6 +69,17 @@ def test_left_hand_is_followed_mirrored():
     np.testing.assert_array_equal(follow_left.qpos, follow_right.qpos)
 
 
+def test_human_tips_in_the_base_frame():
+    joints = np.stack([parametric_joints(0.3)] * 2)
+    T_base_world = np.eye(4)
+    T_base_world[:3, 3] = [0.1, 0.2, 0.3]
+    tips = human_tips(hand_pose(joints), T_base_world)
+    # The level camera: its right is the world's -y, its down -z, its forward +x.
+    x, y, z = joints[0, 8]
+    np.testing.assert_allclose(tips[0, 1], [z + 0.1, -x + 0.2, -y + 0.3], atol=1e-6)
+    assert tips.shape == (2, 5, 3)
+
+
 def test_holds_while_no_hand_is_seen():
     joints = joints_of_robot(smooth_motion(60, seed=5))
     valid = np.ones(60, bool)
@@ -124,7 +135,15 @@ def test_bad_hands_are_user_errors(change, message):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"scale": "big"}, {"scale": -1.0}, {"fps": 0.0}, {"T_world_camera": np.eye(3)}]
+    "arguments",
+    [
+        {"scale": "big"},
+        {"scale": -1.0},
+        {"fps": 0.0},
+        {"smoothness": 0.0},
+        {"T_base_world": np.eye(3)},
+        {"T_world_camera": np.eye(3)},
+    ],
 )
 def test_bad_arguments_are_user_errors(arguments):
     with pytest.raises(UserError):

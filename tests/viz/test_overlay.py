@@ -65,9 +65,7 @@ def near(image, color, levels=40):
 
 def test_each_part_is_drawn_where_it_projects():
     before = np.full((240, 320, 3), 90, np.uint8)
-    image = draw_overlay(
-        before, make_prediction(), 0, faces=SQUARE_FACES, object_sizes={3: (0.04, 0.04, 0.04)}
-    )
+    image = draw_overlay(before, make_prediction(), 0, faces=SQUARE_FACES, object_sizes={3: (0.04, 0.04, 0.04)})
     assert (before == 90).all()
     assert image.shape == before.shape and image.dtype == np.uint8
     tip = 500 * 0.06 / 0.5 + 160
@@ -79,9 +77,7 @@ def test_each_part_is_drawn_where_it_projects():
 
 
 def test_what_is_lost_is_not_drawn():
-    image = draw_overlay(
-        np.full((240, 320, 3), 90, np.uint8), make_prediction(valid=False), 0, faces=SQUARE_FACES
-    )
+    image = draw_overlay(np.full((240, 320, 3), 90, np.uint8), make_prediction(valid=False), 0, faces=SQUARE_FACES)
     for color in (*FINGER_COLORS.values(), CONTACT):
         assert not len(near(image, color, levels=5))
     assert len(near(image, AXES[0]))

@@ -26,12 +26,8 @@ def load_photographs(folder: str) -> list[UInt8[np.ndarray, "h w 3"]]:
     if not folder:
         return []
     if not Path(folder).is_dir():
-        raise UserError(
-            f"config.generate.photographs: {folder} is not a folder; name one that holds images, or ''"
-        )
-    images = [
-        cv2.imread(str(p)) for p in sorted(Path(folder).iterdir()) if p.suffix in (".png", ".jpg", ".jpeg")
-    ]
+        raise UserError(f"config.generate.photographs: {folder} is not a folder; name one that holds images, or ''")
+    images = [cv2.imread(str(p)) for p in sorted(Path(folder).iterdir()) if p.suffix in (".png", ".jpg", ".jpeg")]
     images = [np.ascontiguousarray(i[..., ::-1]) for i in images if i is not None and min(i.shape[:2]) >= 120]
     if not images:
         raise UserError(f"config.generate.photographs: no .png or .jpg of at least 120 px in {folder}")
@@ -145,15 +141,11 @@ def skin_texture(rng: np.random.Generator, hand: HandModel) -> UInt8[np.ndarray,
                 for offset in (-1.5, 1.5) if chart == 0 else (0.0,):
                     p = pixel(joints[k]) + shift + along * offset
                     ends = [tuple(int(x) for x in p + s * across * 7) for s in (-1, 1)]
-                    cv2.line(
-                        marks, ends[0], ends[1], (strength, strength * 1.3, strength * 1.2), 1, cv2.LINE_AA
-                    )
+                    cv2.line(marks, ends[0], ends[1], (strength, strength * 1.3, strength * 1.2), 1, cv2.LINE_AA)
         nail = b - along * 5
         angle = float(np.degrees(np.arctan2(along[1], along[0])))
         axes = (int(rng.integers(4, 7)), int(rng.integers(3, 5)))
-        cv2.ellipse(
-            image, tuple(int(x) for x in nail), axes, angle, 0, 360, nail_color.tolist(), -1, cv2.LINE_AA
-        )
+        cv2.ellipse(image, tuple(int(x) for x in nail), axes, angle, 0, 360, nail_color.tolist(), -1, cv2.LINE_AA)
     wrist, index, little = (pixel(joints[k]) for k in (0, 5, 17))
     for t in (0.45, 0.6, 0.75):
         ends = [wrist + (p - wrist) * t * rng.uniform(0.85, 1.1) + [size, 0] for p in (index, little)]

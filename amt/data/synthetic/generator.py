@@ -89,13 +89,9 @@ def _claim(config: GeneratorConfig, root: Path) -> None:
         theirs = json.loads(path.read_text())
         if changed := [k for k in ours if theirs.get(k) != ours[k]]:
             found = ", ".join(f"{k}={theirs.get(k)}" for k in changed)
-            raise UserError(
-                f"{root}: holds a data set generated with {found}; choose another --workdir or remove it"
-            )
+            raise UserError(f"{root}: holds a data set generated with {found}; choose another --workdir or remove it")
     elif any(root.glob("*-subject-*")):
-        raise UserError(
-            f"{root}: holds a data set that this generator did not write; choose another --workdir"
-        )
+        raise UserError(f"{root}: holds a data set that this generator did not write; choose another --workdir")
     path.write_text(json.dumps(ours, indent=2) + "\n")
 
 
@@ -127,9 +123,7 @@ def _write_intrinsics(config: GeneratorConfig, root: Path) -> None:
         (folder / f"{serial}_{config.width}x{config.height}.yml").write_text(text)
 
 
-def sample_cameras(
-    rng: np.random.Generator, target: Float[np.ndarray, " 3"], n: int
-) -> Float[np.ndarray, "n 4 4"]:
+def sample_cameras(rng: np.random.Generator, target: Float[np.ndarray, " 3"], n: int) -> Float[np.ndarray, "n 4 4"]:
     """Cameras on a dome that look at `target`, give or take: T_world_camera, OpenCV axes."""
     out = np.tile(np.eye(4), (n, 1, 1))
     for k in range(n):

@@ -40,9 +40,7 @@ class HandShape:
         rotations = np.concatenate([root, rotations], 1).astype(np.float32)
         pad = -n % LEVELS
         rotations = np.concatenate([rotations, np.repeat(rotations[-1:], pad, 0)])
-        outs = [
-            _pose(self.hand, chunk, self.betas) for chunk in np.split(rotations, len(rotations) // LEVELS)
-        ]
+        outs = [_pose(self.hand, chunk, self.betas) for chunk in np.split(rotations, len(rotations) // LEVELS)]
         joints, vertices = (np.concatenate([np.asarray(o[k]) for o in outs])[:n] for k in (0, 1))
         return joints - joints[:, :1], vertices - joints[:, :1]
 
@@ -142,9 +140,7 @@ def close_on(
         candidates = np.repeat(pose[None], LEVELS, 0)
         for first in FINGERS.values():
             angles = np.linspace(0, limits[first][k], LEVELS)
-            candidates[:, first + k] = angles[:, None] * shape.axes[first + k] + (
-                spread[first] if k == 0 else 0
-            )
+            candidates[:, first + k] = angles[:, None] * shape.axes[first + k] + (spread[first] if k == 0 else 0)
         clearance = distance(shape.vertices(candidates))
         for first in FINGERS.values():
             moved = (shape.owner >= first + k) & (shape.owner <= first + 2)

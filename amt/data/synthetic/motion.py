@@ -29,14 +29,9 @@ class Motion:
     grasped: int  # index into ycb_ids, -1 for a gesture
 
 
-def sample(
-    rng: np.random.Generator, shape: grasps.HandShape, num_frames: int, gesture_share: float
-) -> Motion:
+def sample(rng: np.random.Generator, shape: grasps.HandShape, num_frames: int, gesture_share: float) -> Motion:
     """A grasp that approaches, closes and lifts, or, with that probability, a gesture of the free hand."""
-    ids = [
-        int(i)
-        for i in rng.choice([i for i in OBJECTS if i != UNUSED_ID], int(rng.integers(2, 5)), replace=False)
-    ]
+    ids = [int(i) for i in rng.choice([i for i in OBJECTS if i != UNUSED_ID], int(rng.integers(2, 5)), replace=False)]
     clutter = [_resting(rng, i, 0.35) for i in ids]
     if rng.random() < gesture_share:
         orient, wrist, pose = _gesture(rng, shape, num_frames)

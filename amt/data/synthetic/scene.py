@@ -90,9 +90,7 @@ class Scene:
             else:
                 radius = primitive.half[primitive.axis - 1]
                 turn = ("0 1.5708 0", "1.5708 0 0", "0 0 0")[primitive.axis]
-                geom = (
-                    f'type="cylinder" size="{radius:.5f} {primitive.half[primitive.axis]:.5f}" euler="{turn}"'
-                )
+                geom = f'type="cylinder" size="{radius:.5f} {primitive.half[primitive.axis]:.5f}" euler="{turn}"'
             bodies += f'<body name="o{i}" mocap="true"><geom name="o{i}" {geom} material="o{i}"/></body>'
         distance = rng.uniform(0.9, 2.0)
         walls = "".join(

@@ -1,0 +1,1 @@
+"""Evaluation: a data set in, figures out, each beside the baseline that it has to beat."""

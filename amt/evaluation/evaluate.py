@@ -1,0 +1,142 @@
+"""A predictor over a data set: every frame on its own, found by the predictor itself, nothing given by labels."""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from amt import metrics
+from amt.data.dexycb import DexYCB
+from amt.data.transforms import decode, visible_share
+from amt.errors import UserError
+from amt.evaluation.baseline import REFERENCE_PX, TrainingMean, reference_box, to_reference
+from amt.geometry import cameras
+from amt.inference.predictor import Predictor
+from amt.structs import Prediction
+
+
+def evaluate(
+    predictor: Predictor,
+    source: DexYCB,
+    mean: TrainingMean,
+    batch_size: int,
+    max_samples: int,
+    min_visible: float,
+    report: Callable[[int], None],
+) -> dict[str, float]:
+    """Figures over the source, or over `max_samples` spread evenly over it (0: all).
+
+    A hand that the finder does not find counts with whatever is seen at its best guess: nothing is left out but the
+    samples without a label or with fewer than `min_visible` of their joints in the image. Raises `UserError` where
+    nothing is left.
+    """
+    count = len(source) if max_samples <= 0 else min(max_samples, len(source))
+    rows: list[dict[str, float]] = []
+    pending: list[tuple[dict, np.ndarray]] = []
+    for i in np.linspace(0, len(source) - 1, count).round().astype(int):
+        sample = source[int(i)]
+        image = decode(sample["color"])
+        labelled = sample["joints_valid"] and visible_share(sample["joints_2d"], *image.shape[1::-1]) >= min_visible
+        if labelled:
+            pending.append((sample, image))
+        if pending and (len(pending) == batch_size or image.shape != pending[0][1].shape):
+            rows += _score(predictor, pending, mean)
+            pending = []
+        report(1)
+    if pending:
+        rows += _score(predictor, pending, mean)
+    if not rows:
+        raise UserError(f"{source}: no sample has a labelled hand in view; nothing to evaluate")
+    return _summary(rows)
+
+
+def _score(predictor: Predictor, pending, mean: TrainingMean) -> list[dict[str, float]]:
+    images = np.stack([image for _, image in pending])
+    labels = {k: np.stack([s[k] for s, _ in pending]) for k in pending[0][0] if k not in ("color", "seg")}
+    K = labels["K"].astype(np.float64)
+    prediction = predictor.stills(images, K)
+    found = predictor.find(images)
+    n = len(pending)
+    boxes = [reference_box(p) for p in labels["joints_2d"]]
+    truth_uv = np.stack([to_reference(p, b) for p, b in zip(labels["joints_2d"], boxes, strict=True)])
+    pixels = cameras.project(_ahead(prediction.hand.joints), K)
+    uv = np.stack([to_reference(p, b) for p, b in zip(pixels, boxes, strict=True)])
+    true_box = cameras.hand_box(labels["joints_2d"].astype(np.float64), predictor.margin)
+    columns = {
+        **_hand_errors(prediction.hand.joints, labels["joints_3d"], ""),
+        **_hand_errors(np.broadcast_to(mean.joints, (n, 21, 3)), labels["joints_3d"], "mean_"),
+        "mean_aligned_mpjpe_mm": _aligned_mean_error(labels, mean, predictor.margin),
+        "mean_skeleton_pa_mpjpe_mm": _pa(np.broadcast_to(mean.skeleton, (n, 21, 3)), labels["joints_3d"]),
+        "error_2d_px": np.linalg.norm(uv - truth_uv, axis=-1).mean(-1) * REFERENCE_PX,
+        "mean_error_2d_px": np.linalg.norm(mean.uv - truth_uv, axis=-1).mean(-1) * REFERENCE_PX,
+        "wrist_depth_mm": np.abs(prediction.hand.joints[:, 0, 2] - labels["joints_3d"][:, 0, 2]) * 1000,
+        "hand_found_share": prediction.hand.valid.astype(float),
+        "side_right_share": (prediction.hand.is_left == labels["is_left"]).astype(float),
+        "finder_center_share": np.linalg.norm(found.box.center - true_box.center, axis=-1) / true_box.size,
+        "finder_angle_deg": np.degrees(np.abs(_wrap(found.box.angle - true_box.angle))),
+        **_object_errors(prediction, labels, mean),
+    }
+    return [{k: float(v[i]) for k, v in columns.items()} for i in range(n)]
+
+
+def _ahead(joints):
+    return np.concatenate([joints[..., :2], np.maximum(joints[..., 2:], 0.05)], axis=-1).astype(np.float64)
+
+
+def _wrap(angle):
+    return (angle + np.pi) % (2 * np.pi) - np.pi
+
+
+def _pa(joints, truth):
+    everywhere = np.ones(truth.shape[:2], bool)
+    return np.asarray(metrics.pa_mpjpe(joints.astype(np.float32), truth.astype(np.float32), everywhere)) * 1000
+
+
+def _hand_errors(joints, truth, prefix: str) -> dict[str, Float[np.ndarray, " n"]]:
+    everywhere: Bool[np.ndarray, "n 21"] = np.ones(truth.shape[:2], bool)
+    error = metrics.mpjpe(joints.astype(np.float32), truth.astype(np.float32), everywhere)
+    columns = {f"{prefix}mpjpe_mm": np.asarray(error) * 1000}
+    return columns if prefix else {**columns, "pa_mpjpe_mm": _pa(joints, truth)}
+
+
+def _aligned_mean_error(labels, mean, margin):
+    """The mean pose turned by the true roll of every crop: what knowing only the crop would give."""
+    box = cameras.hand_box(labels["joints_2d"].astype(np.float64), margin)
+    R = cameras.crop_camera(labels["K"].astype(np.float64), box, REFERENCE_PX).R_crop_camera
+    return _hand_errors(np.einsum("nji,kj->nki", R, mean.aligned_joints), labels["joints_3d"], "x")["xmpjpe_mm"]
+
+
+def _object_errors(prediction: Prediction, labels, mean: TrainingMean) -> dict[str, Float[np.ndarray, " n"]]:
+    """Centre of the grasped object from the wrist, NaN where nothing is grasped.
+
+    The object is named, as in the BOP protocol: of the queries of its class the most confident one is taken, else the
+    most confident of all.
+    """
+    rows = np.arange(len(labels["grasped"]))
+    index = np.maximum(labels["grasped"], 0)
+    held = (labels["grasped"] >= 0) & labels["object_valid"][rows, index]
+    same = prediction.objects.ycb_ids == labels["object_ids"][rows, index][:, None]
+    chosen = (prediction.objects.confidence + same).argmax(-1)
+    offset = prediction.objects.pose[rows, chosen][..., 3] - prediction.hand.joints[:, 0]
+    truth = labels["object_pose"][rows, index][..., 3] - labels["joints_3d"][:, 0]
+
+    def error(x):
+        return np.where(held, np.linalg.norm(x - truth, axis=-1) * 1000, np.nan)
+
+    return {
+        "object_position_mm": error(offset),
+        "mean_object_position_mm": error(mean.object_offset[None]),
+        "object_class_right_share": np.where(held, same[rows, chosen].astype(float), np.nan),
+    }
+
+
+def _summary(rows: list[dict[str, float]]) -> dict[str, float]:
+    columns = {k: np.array([row[k] for row in rows]) for k in rows[0]}
+    figures = {k: float(np.nanmean(v)) if np.isfinite(v).any() else float("nan") for k, v in columns.items()}
+    for name in ("mpjpe_mm", "pa_mpjpe_mm", "error_2d_px", "finder_angle_deg"):
+        figures[f"median_{name}"] = float(np.median(columns[name]))
+    figures["mpjpe_share_of_mean"] = figures["mpjpe_mm"] / figures["mean_mpjpe_mm"]
+    figures["error_2d_share_of_mean"] = figures["error_2d_px"] / figures["mean_error_2d_px"]
+    figures["pa_share_of_mean_skeleton"] = figures["pa_mpjpe_mm"] / figures["mean_skeleton_pa_mpjpe_mm"]
+    figures["samples"] = len(rows)
+    return figures

@@ -1,0 +1,33 @@
+"""`--mode=evaluate`: score weights on held-out data, every figure beside predicting the training mean."""
+
+import time
+from pathlib import Path
+
+from amt import hand as hand_model
+from amt.data.dexycb import DexYCB, find_root
+from amt.evaluation.baseline import TrainingMean
+from amt.evaluation.evaluate import evaluate
+from amt.inference.predictor import Predictor
+from amt.models import weights
+from amt.modes.common import Progress
+
+
+def run(config, workdir: Path, input: str | None) -> dict:
+    path = weights.resolve(config.eval.checkpoint)
+    params, settings, mean = weights.load(path)
+    weights.check_architecture(settings, weights.architecture(config.to_dict()), str(path))
+    source = DexYCB(find_root(config.data.root), config.data.split, config.eval.part)
+    predictor = Predictor(params, settings, hand_model.load())
+    count = len(source) if config.eval.max_samples <= 0 else min(config.eval.max_samples, len(source))
+    start = time.monotonic()
+    with Progress(count, "samples") as progress:
+        figures = evaluate(
+            predictor,
+            source,
+            TrainingMean.from_json(mean),
+            config.eval.batch_size,
+            config.eval.max_samples,
+            config.data.min_visible_share,
+            progress.update,
+        )
+    return {"weights": path.name, **figures, "evaluate_s": time.monotonic() - start}

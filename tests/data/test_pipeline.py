@@ -1,0 +1,117 @@
+"""Batches: the same for any number of workers, resumable to the sample, padded at the end."""
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from amt.data.dexycb import DexYCB
+from amt.data.pipeline import eval_batches, stack, to_mesh, train_iterator
+from amt.data.transforms import network_sample
+from amt.errors import UserError
+from amt.structs import Batch
+from tests.samples import changed
+
+CONFIG = changed(image_size=32, frame_size=32)
+
+
+@pytest.fixture(scope="module")
+def source(generated):
+    return DexYCB(generated, "s1", "train")  # 16 samples
+
+
+def take(iterator, count):
+    return [next(iterator) for _ in range(count)]
+
+
+def assert_equal(ours, theirs):
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_batches_have_the_fields_and_shapes_of_the_model(source):
+    batch = next(train_iterator(source, CONFIG, 4, 0, 0))
+    assert isinstance(batch, Batch)
+    assert batch.image.shape == (4, 32, 32, 3) and batch.image.dtype == np.uint8
+    assert batch.frame.shape == (4, 32, 32, 3) and batch.joints_3d.shape == (4, 21, 3)
+    assert {str(x.dtype) for x in jax.tree.leaves(batch)} == {"uint8", "float32", "bool", "int32"}
+
+
+@pytest.mark.slow
+def test_the_order_is_the_same_with_a_worker(source):
+    """Three epochs, so that reshuffling counts too."""
+    alone = take(train_iterator(source, CONFIG, 4, 5, 0), 12)
+    with_worker = take(train_iterator(source, CONFIG, 4, 5, 1), 12)
+    assert_equal(alone, with_worker)
+
+
+def test_the_seed_decides(source):
+    first, again, other = (take(train_iterator(source, CONFIG, 4, seed, 0), 3) for seed in (1, 1, 2))
+    assert_equal(first, again)
+    assert any((a.image != b.image).any() for a, b in zip(first, other, strict=True))
+
+
+def test_an_epoch_sees_every_sample_once(source):
+    """The hand's parameters do not change with the crop: they say which sample it was."""
+    known = {source[i]["hand_pose"][:48].tobytes(): i for i in range(len(source))}
+    assert len(known) == len(source)
+    epochs = [take(train_iterator(source, CONFIG, 4, 0, 0), 8)[k : k + 4] for k in (0, 4)]
+    orders = [[known[pose.tobytes()] for batch in epoch for pose in batch.hand_pose] for epoch in epochs]
+    assert all(sorted(order) == list(range(len(source))) for order in orders)
+    assert orders[0] != orders[1]
+
+
+def test_jitter_differs_between_epochs(source):
+    def crops(epoch):
+        return {
+            pose.tobytes(): joints
+            for batch in take(train_iterator(source, CONFIG, 4, 0, 0), 8)[4 * epoch : 4 * epoch + 4]
+            for pose, joints in zip(batch.hand_pose, batch.joints_2d, strict=True)
+        }
+
+    first, second = crops(0), crops(1)
+    assert all(np.abs(first[key] - second[key]).max() > 1e-3 for key in first)
+
+
+def test_a_restored_iterator_goes_on_exactly(source):
+    iterator = train_iterator(source, CONFIG, 4, 7, 0)
+    take(iterator, 3)
+    state = iterator.get_state()
+    expected = take(iterator, 4)
+    fresh = train_iterator(source, CONFIG, 4, 7, 0)
+    fresh.set_state(state)
+    assert_equal(take(fresh, 4), expected)
+
+
+def test_the_last_evaluation_batch_is_padded(source):
+    batches = list(eval_batches(source, CONFIG, 6, 0))
+    assert [real.tolist() for _, real in batches] == [[True] * 6, [True] * 6, [True] * 4 + [False] * 2]
+    assert all(batch.image.shape[0] == 6 for batch, _ in batches)
+    last = batches[-1][0]
+    np.testing.assert_array_equal(last.image[4], last.image[3])
+    samples = stack([network_sample(source[i], None, CONFIG) for i in range(len(source))])
+    together = np.concatenate([batch.joints_3d[real] for batch, real in batches])
+    np.testing.assert_array_equal(together, samples.joints_3d)
+
+
+def test_evaluation_of_a_part_is_spread_over_it(source):
+    batches = list(eval_batches(source, CONFIG, 4, 3))
+    assert len(batches) == 1 and batches[0][1].tolist() == [True] * 3 + [False]
+    for row, index in enumerate((0, 8, 15)):  # first, middle, last
+        expected = network_sample(source[index], None, CONFIG)["joints_3d"]
+        np.testing.assert_array_equal(batches[0][0].joints_3d[row], expected)
+
+
+def test_batches_are_split_over_the_mesh(source):
+    batch = next(train_iterator(source, CONFIG, 8, 0, 0))
+    mesh = jax.make_mesh((8,), ("data",))
+    placed = to_mesh(batch, NamedSharding(mesh, P("data")))
+    assert {shard.data.shape[0] for shard in placed.image.addressable_shards} == {1}
+    jax.tree.map(np.testing.assert_array_equal, placed, batch)
+
+
+def test_an_unknown_crop_stops_before_the_first_batch(source):
+    with pytest.raises(UserError, match="config.data.crop=round"):
+        train_iterator(source, changed(crop="round"), 4, 0, 0)

@@ -1,0 +1,92 @@
+"""Layers against independent implementations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.ndimage import map_coordinates
+
+from amt.models import layers
+
+
+def random(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def test_bilinear_sampling_equals_scipy():
+    """Cells have their centres at (i + 0.5) / n."""
+    grid, points = (
+        random(2, 7, 9, 3),
+        np.random.default_rng(1).uniform(0.1, 0.9, (2, 40, 2)).astype(np.float32),
+    )
+    found, inside = layers.sample_bilinear(grid, points)
+    for b in range(2):
+        rows, columns = points[b, :, 1] * 7 - 0.5, points[b, :, 0] * 9 - 0.5
+        for c in range(3):
+            expected = map_coordinates(grid[b, :, :, c], [rows, columns], order=1)
+            np.testing.assert_allclose(found[b, :, c], expected, atol=1e-5)
+    assert inside.all()
+
+
+def test_bilinear_sampling_outside_reads_the_border_and_says_so():
+    grid = random(1, 4, 4, 2)
+    points = np.float32([[[-3.0, 0.125], [0.375, 9.0], [1.01, -0.01], [0.5, 0.5]]])
+    found, inside = layers.sample_bilinear(grid, points)
+    np.testing.assert_array_equal(inside[0], [0, 0, 0, 1])
+    np.testing.assert_allclose(found[0, 0], grid[0, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(found[0, 1], grid[0, 3, 1], atol=1e-6)
+    np.testing.assert_allclose(found[0, 2], grid[0, 0, 3], atol=1e-6)
+    np.testing.assert_allclose(found[0, 3], grid[0, 1:3, 1:3].mean((0, 1)), atol=1e-6)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_convolution_equals_laxs(stride):
+    x = random(2, 6, 8, 5)
+    module = layers.Conv3x3(4, stride)
+    variables = module.init(jax.random.key(0), x)
+    kernel = variables["params"]["Dense_0"]["kernel"].reshape(3, 3, 5, 4)
+    expected = jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    np.testing.assert_allclose(module.apply(variables, x), expected, atol=1e-5)
+
+
+def test_space_to_depth_and_back():
+    x = random(2, 8, 12, 3)
+    packed = layers.space_to_depth(x, 4)
+    assert packed.shape == (2, 2, 3, 48)
+    np.testing.assert_array_equal(packed[1, 1, 2], x[1, 4:8, 8:12].reshape(48))
+    np.testing.assert_array_equal(layers.depth_to_space(packed, 4), x)
+
+
+def test_layer_norm_is_standardisation():
+    x = random(3, 5, 16) * 7 + 2
+    module = layers.LayerNorm()
+    variables = module.init(jax.random.key(0), x)
+    expected = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(module.apply(variables, x), expected, atol=1e-4)
+
+
+def test_attention_equals_plain_numpy():
+    x, context = random(2, 3, 8), random(2, 5, 6, seed=1)
+    module = layers.Attention(num_heads=2)
+    variables = module.init(jax.random.key(0), x, context)
+    p = jax.tree.map(lambda a: np.asarray(a, np.float64), variables["params"])
+
+    def linear(name, y):
+        return y @ p[name]["kernel"] + p[name]["bias"]
+
+    q, k, v = linear("query", x), linear("key", context), linear("value", context)
+    heads = []
+    for h in (slice(0, 4), slice(4, 8)):
+        logits = q[..., h] @ k[..., h].swapaxes(-1, -2) / 2  # sqrt of 4
+        weights = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        heads.append(weights @ v[..., h])
+    expected = linear("out", np.concatenate(heads, -1))
+    np.testing.assert_allclose(module.apply(variables, x, context), expected, atol=1e-5)
+
+
+def test_output_heads_start_near_their_bias():
+    variables = layers.head(4, bias=2.0).init(jax.random.key(0), random(1, 256))
+    assert (variables["params"]["bias"] == 2).all()
+    assert float(jnp.std(variables["params"]["kernel"])) == pytest.approx(0.01, rel=0.1)

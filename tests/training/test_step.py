@@ -1,0 +1,156 @@
+"""The train step: the same on every mesh, learns, and decays and averages as it says."""
+
+import re
+
+import jax
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType
+
+from amt import hand as hand_model
+from amt.data.pipeline import to_mesh
+from amt.models import factory
+from amt.training.sharding import AXES, batch_sharding, make_mesh, path_name
+from amt.training.step import OptimizerConfig, create_state, init_params, make_optimizer, make_train_step
+from configs import demo
+from tests.samples import make_batch
+
+CONFIG = demo.get_config("tiny")
+HAND = hand_model.load()
+OPTIMIZER = OptimizerConfig(
+    steps=60, learning_rate=3e-3, warmup_steps=1, weight_decay=0.01, clip_norm=1.0, ema_decay=0.99
+)
+STEPS = 3
+
+
+def one_device():
+    return jax.make_mesh((1, 1, 1), AXES, axis_types=(AxisType.Auto,) * 3, devices=jax.devices()[:1])
+
+
+class Run:
+    """A model on a mesh: `step` takes the state one further on the same batch."""
+
+    def __init__(self, mesh, params, batch):
+        optimizer = make_optimizer(OPTIMIZER)
+        model = factory.build(CONFIG.model, CONFIG.finder, CONFIG.data.image_size)
+        self.state = create_state(params, optimizer, mesh)
+        weights = dict(CONFIG.train.loss)
+        step = make_train_step(model, optimizer, weights, OPTIMIZER.ema_decay, HAND, self.state, mesh)
+        self._batch = to_mesh(batch, batch_sharding(mesh))
+        # Three programs for three steps each: compiling is all the time, so it may skip optimising.
+        self._step = step.lower(self.state, self._batch).compile({"xla_backend_optimization_level": 0})
+
+    def step(self):
+        self.state, metrics = self._step(self.state, self._batch)
+        return {name: float(value) for name, value in metrics.items()}
+
+
+@pytest.fixture(scope="module")
+def params():
+    model = factory.build(CONFIG.model, CONFIG.finder, CONFIG.data.image_size)
+    made = init_params(model, 0, CONFIG.data.image_size, CONFIG.finder.frame_size, HAND)
+    return jax.tree.map(np.asarray, made)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return make_batch(8)
+
+
+@pytest.fixture(scope="module")
+def single(params, batch):
+    """One device after `STEPS` steps: the run, its metrics, its parameters at that time."""
+    run = Run(one_device(), params, batch)
+    metrics = [run.step() for _ in range(STEPS)]
+    return run, metrics, jax.tree.map(np.asarray, run.state)
+
+
+@pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2)])
+def test_every_mesh_gives_what_one_device_gives(sizes, single, params, batch):
+    """Sums over devices are taken in another order: float32 rounding, which Adam's quotient magnifies where a
+    gradient is all rounding, up to the learning rate itself."""
+    _, expected, reference = single
+    run = Run(make_mesh(*sizes), params, batch)
+    metrics = [run.step() for _ in range(STEPS)]
+    for ours, theirs in zip(metrics, expected, strict=True):
+        assert ours.keys() == theirs.keys()
+        for name in ours:
+            assert ours[name] == pytest.approx(theirs[name], rel=5e-3, abs=1e-4), name
+    for name in ("loss", "grad_norm"):
+        assert metrics[0][name] == pytest.approx(expected[0][name], rel=1e-4)
+    for ours, theirs in zip(jax.tree.leaves(run.state.params), jax.tree.leaves(reference.params), strict=True):
+        gap = np.abs(np.asarray(ours) - theirs)
+        assert gap.max() <= 2 * STEPS * OPTIMIZER.learning_rate and np.median(gap) < 1e-5
+    assert int(run.state.step) == STEPS
+
+
+def test_no_part_of_the_model_is_cut_off_from_the_loss(single, params):
+    """A bias without a gradient stays at its start. The finder reads tokens only; nothing reads `multi_scale` yet."""
+    _, _, reference = single
+    still = {
+        path_name(path)
+        for (path, before), after in zip(
+            jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(reference.params), strict=True
+        )
+        if np.array_equal(before, after)
+    }
+    unread = r"finder/PatchEncoder_0/(LayerNorm_3/(bias|scale)|(skip|spread)/bias)|.*/scale\d/bias"
+    keys = r".*/(key|Dense_2)/bias"  # softmax over keys does not see what is added to all of them
+    assert {name for name in still if not re.fullmatch(f"{unread}|{keys}", name)} == set()
+
+
+def test_all_terms_are_finite_and_weighted_into_the_loss(single):
+    _, metrics, _ = single
+    assert all(np.isfinite(list(m.values())).all() for m in metrics)
+    weights = CONFIG.train.loss
+    assert set(metrics[0]) == {*weights, "loss", "grad_norm"}
+    total = sum(weights[name] * metrics[0][name] for name in weights)
+    assert metrics[0]["loss"] == pytest.approx(total, rel=1e-5)
+
+
+def test_the_average_forgets_its_start_and_follows(single, params):
+    """decay = min(0.99, (n + 1) / (n + 20)) for n = 0, 1, 2."""
+    _, _, reference = single
+    bounds = [np.prod([(n + 1) / (n + 20) for n in range(STEPS)])]
+    for start, ema, last in zip(
+        jax.tree.leaves(params),
+        jax.tree.leaves(reference.ema),
+        jax.tree.leaves(reference.params),
+        strict=True,
+    ):
+        reach = STEPS * 2 * OPTIMIZER.learning_rate * (1 + np.abs(start).max())
+        assert np.abs(ema - last).max() <= np.abs(start - last).max() * bounds[0] + reach
+
+
+def test_it_learns_one_batch_by_heart(single):
+    run, metrics, _ = single
+    losses = [m["loss"] for m in metrics] + [run.step()["loss"] for _ in range(30)]
+    assert np.isfinite(losses).all()
+    assert min(losses[-5:]) < 0.7 * losses[0]
+
+
+def test_only_kernels_decay():
+    """With no gradient AdamW changes what decays by learning rate x decay, and nothing else."""
+    optimizer = make_optimizer(OPTIMIZER)
+    params = {"Dense_0": {"kernel": np.ones((2, 2), np.float32), "bias": np.ones(2, np.float32)}}
+    params["queries"] = np.ones((3, 2), np.float32)
+    state = optimizer.init(params)
+    zero = jax.tree.map(np.zeros_like, params)
+    with jax.numpy_dtype_promotion("standard"):
+        for _ in range(2):  # the first step of the warm-up has rate 0
+            updates, state = optimizer.update(zero, state, params)
+    changed = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(changed["Dense_0"]["kernel"], 1 - 3e-3 * 0.01, rtol=1e-6)
+    np.testing.assert_array_equal(changed["Dense_0"]["bias"], 1)
+    np.testing.assert_array_equal(changed["queries"], 1)
+
+
+def test_parameters_are_a_function_of_the_seed(params):
+    model = factory.build(CONFIG.model, CONFIG.finder, CONFIG.data.image_size)
+    again = init_params(model, 0, CONFIG.data.image_size, CONFIG.finder.frame_size, HAND)
+    other = init_params(model, 1, CONFIG.data.image_size, CONFIG.finder.frame_size, HAND)
+    jax.tree.map(np.testing.assert_array_equal, again, params)
+    for (path, ours), theirs in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(other), strict=True):
+        drawn = ours.ndim > 1  # biases and norms start at constants
+        assert np.array_equal(ours, theirs) != drawn, path_name(path)
