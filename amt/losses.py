@@ -216,27 +216,24 @@ def contact_losses(out: ContactOutput, batch: Batch, target: Labels) -> dict[str
 
 
 def finder_losses(found: Found, batch: Batch) -> dict[str, Float[Array, ""]]:
-    """Box, angle, side and presence of the hand in the whole frame."""
-    valid = batch.box_valid
-    n = found.log_heatmap.shape[1]
+    """Joints, side and presence of the hand in the whole frame; places are compared in sides of the hand's extent."""
+    n = found.log_heatmaps.shape[2]
     cells = (jnp.arange(n, dtype=jnp.float32) + 0.5) / n
+    valid, uv = batch.frame_joints_valid, batch.frame_joints
 
     def soft_target(x):
-        return jax.nn.softmax(-0.5 * ((cells[None] - x[:, None]) * n) ** 2, axis=-1)
+        return jax.nn.softmax(-0.5 * ((cells[None, None] - x[..., None]) * n) ** 2, axis=-1)
 
-    ty, tx = soft_target(batch.box[:, 1]), soft_target(batch.box[:, 0])
-    heatmap = -jnp.einsum("bh,bw,bhw->b", ty, tx, found.log_heatmap)
-    size = jnp.maximum(batch.box[:, 2], 1e-3)
-    center = jnp.abs(found.center - batch.box[:, :2]).sum(-1) / jnp.maximum(size, 0.1)
-    up = jnp.stack([jnp.cos(batch.box_angle), jnp.sin(batch.box_angle)], -1)
+    ty, tx = soft_target(uv[..., 1]), soft_target(uv[..., 0])
+    heatmap = -jnp.einsum("bjh,bjw,bjhw->bj", ty, tx, found.log_heatmaps)
+    extent = jnp.maximum((uv.max(1) - uv.min(1)).max(-1), 0.1)
+    place = jnp.abs(found.uv - uv).sum(-1) / extent[:, None]
     left = optax.sigmoid_binary_cross_entropy(found.left, batch.frame_is_left.astype(jnp.float32))
     presence = optax.sigmoid_binary_cross_entropy(found.presence, batch.frame_has_hand.astype(jnp.float32))
     return {
         "finder_heatmap": masked_mean(heatmap, valid),
-        "finder_center": masked_mean(center, valid),
-        "finder_size": masked_mean(jnp.abs(jnp.log(found.size) - jnp.log(size)), valid),
-        "finder_angle": masked_mean(jnp.abs(found.up - up).sum(-1), valid),
-        "finder_side": masked_mean(left, valid),
+        "finder_place": masked_mean(place, valid),
+        "finder_side": masked_mean(left, batch.frame_has_hand),
         "finder_presence": masked_mean(presence, batch.frame_known),
     }
 

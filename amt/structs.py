@@ -60,7 +60,10 @@ class ObjectPoses:
 
 @flax.struct.dataclass
 class Contacts:
-    """Contact points in the camera frame; `kind` indexes none, light, firm, manipulation; force in newtons."""
+    """Contact points in the camera frame; `kind` indexes none, light, firm, manipulation; force in newtons.
+
+    A `kind` of -1 and a force of NaN are not known.
+    """
 
     points: Float[Array, "*batch c 3"]
     confidence: Float[Array, "*batch c"]
@@ -74,8 +77,8 @@ class Batch:
 
     Left hands are already mirrored. `object_pose` is model to crop camera; `hand_pose` is the MANO layout in the frame
     of the original camera (3 axis-angle, 45 PCA), `R_crop_camera` takes it to the crop's. `hand_visible` is False for
-    a crop of something else. Boxes are of the frame fitted into a square: `box` is centre x, y and side, in sides of
-    that square, `box_angle` as in `geometry.cameras.Box`. Every label has its mask.
+    a crop of something else. `frame` is the whole image fitted into a square; `frame_joints` are 2D joints in
+    its sides (0..1), valid where they lie inside. Every label has its mask.
     """
 
     image: UInt8[Array, "batch size size 3"]
@@ -93,9 +96,8 @@ class Batch:
     object_valid: Bool[Array, "batch n"]
     grasped: Int[Array, " batch"]
     frame: UInt8[Array, "batch side side 3"]
-    box: Float[Array, "batch 3"]
-    box_angle: Float[Array, " batch"]
-    box_valid: Bool[Array, " batch"]
+    frame_joints: Float[Array, "batch 21 2"]
+    frame_joints_valid: Bool[Array, "batch 21"]
     frame_has_hand: Bool[Array, " batch"]
     frame_known: Bool[Array, " batch"]
     frame_is_left: Bool[Array, " batch"]

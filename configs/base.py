@@ -31,7 +31,7 @@ def data() -> dict:
     return {
         "root": "",  # a folder in the DexYCB layout; empty: $DEX_YCB_DIR
         "split": "s0",  # s0 sequences, s1 subjects, s2 cameras, s3 grasped objects
-        "part": "train",  # train, val, test
+        "part": "train",  # train, val, test, all
         "crop": "aligned",  # aligned: rolled so that wrist to middle knuckle is up; box: upright; full: whole frame
         "image_size": 224,  # pixels, the crop's side
         "crop_margin": 1.35,  # side of the crop / extent of the joints
@@ -128,10 +128,8 @@ def train() -> dict:
             "object_confidence": 0.05,
             "contact_point": 0.05,
             "contact_confidence": 0.02,
-            "finder_heatmap": 0.1,
-            "finder_center": 0.5,
-            "finder_size": 0.5,
-            "finder_angle": 1.0,
+            "finder_heatmap": 0.3,
+            "finder_place": 0.3,
             "finder_side": 0.2,
             "finder_presence": 0.2,
         },
@@ -141,7 +139,7 @@ def train() -> dict:
 def evaluate() -> dict:
     return {
         "checkpoint": "",  # a folder of --mode=train or a .safetensors file; empty: the embedded weights
-        "part": "test",
+        "part": "test",  # all: the data set is held out as a whole
         "batch_size": 64,  # images held at a time
         "max_samples": 0,  # evenly spaced over the part; 0 takes all
     }

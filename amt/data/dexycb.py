@@ -18,7 +18,7 @@ from amt.errors import UserError
 
 MAX_OBJECTS = 10
 SPLITS = ("s0", "s1", "s2", "s3")
-PARTS = ("train", "val", "test")
+PARTS = ("train", "val", "test", "all")  # all: of a set that is held out as a whole
 
 
 class Run(NamedTuple):
@@ -61,7 +61,7 @@ def make_runs(sequences: list[tuple[int, int, int, int]], split: str, part: str)
         Run(position, camera, num_frames)
         for position, (subject, index, num_cameras, num_frames) in enumerate(sequences)
         for camera in range(num_cameras)
-        if part_of(split, subject, index, camera) == part
+        if part in ("all", part_of(split, subject, index, camera))
     ]
 
 

@@ -227,13 +227,11 @@ def frame_sample(image, sample: dict, rng: np.random.Generator | None, config: T
     in_image = ((sample["joints_2d"] > -0.5) & (sample["joints_2d"] < np.array([w, h]) - 0.5)).all(-1)
     inside = ((joints > -0.5) & (joints < size - 0.5)).all(-1) & in_image
     share = float(inside.mean()) if valid else 0.0
-    found = cameras.hand_box(joints, config.crop_margin)
     has_hand = share >= 0.5
     return {
         "frame": pixels,
-        "box": np.array([*((found.center + 0.5) / size), found.size / size], np.float32),
-        "box_angle": np.float32(found.angle),
-        "box_valid": np.bool_(has_hand),
+        "frame_joints": ((joints + 0.5) / size).astype(np.float32),
+        "frame_joints_valid": inside & has_hand,
         "frame_has_hand": np.bool_(has_hand),
         "frame_known": np.bool_(has_hand or share < 0.1),
         "frame_is_left": np.bool_(bool(sample["is_left"]) != mirrored),
@@ -249,11 +247,11 @@ def _random_view(H, joints, image_size, rng, config):
         zoom = np.exp(rng.uniform(0.3, 1.2))
         target = size / 2 + np.array([np.cos(away), np.sin(away)]) * (0.75 * size + 0.5 * box.size * zoom)
         turn = rng.uniform(-0.4, 0.4)
-    elif kind < 0.45:  # about as the camera saw it
+    elif kind < 0.6:  # about as the camera saw it
         zoom, turn = np.exp(rng.normal(0, 0.2)), rng.normal(0, 0.2)
         target = box.center + rng.normal(0, 0.08, 2) * size
     else:
-        zoom = np.exp(rng.uniform(np.log(0.1), np.log(0.55))) * size / max(box.size, 1.0)
+        zoom = np.exp(rng.uniform(np.log(0.16), np.log(0.6))) * size / max(box.size, 1.0)
         turn = rng.uniform(-np.pi, np.pi) if rng.random() < 0.5 else rng.normal(0, 0.4)
         target = rng.uniform(0.15, 0.85, 2) * size
     c, s = np.cos(turn) * zoom, np.sin(turn) * zoom

@@ -107,10 +107,9 @@ class Predictor:
         outs = [self._find(self.params, chunk) for chunk in _chunks(small)]
         out = jax.tree.map(lambda *x: np.concatenate(x)[: len(images)].astype(np.float64), *outs)
         to_frame = fit_frame(images.shape[2], images.shape[1], self.frame_size)
-        scale = to_frame[0, 0]
-        center = (out.center * self.frame_size - 0.5 - to_frame[:2, 2]) / scale
-        angle = np.arctan2(out.up[:, 1], out.up[:, 0])
-        box = cameras.Box(center, out.size * self.frame_size / scale, angle)
+        joints = (out.uv * self.frame_size - 0.5 - to_frame[:2, 2]) / to_frame[0, 0]
+        make = cameras.upright_box if self.crop == "box" else cameras.hand_box
+        box = make(joints, self.margin)
         return FoundHands(box, _sigmoid(out.left), _sigmoid(out.presence))
 
     def perceive(
@@ -140,8 +139,6 @@ class Predictor:
 
     def _acquire(self, images, K, box, is_left):
         """Look at the found box, then once more at the box of what was seen."""
-        if self.crop == "box":
-            box = box._replace(angle=np.full_like(box.angle, cameras.UPRIGHT))
         for _ in range(PASSES):
             prediction = self.perceive(images, K, box, is_left)
             box = self._boxes(prediction.hand.joints.astype(np.float64), K)

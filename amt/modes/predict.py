@@ -36,7 +36,7 @@ FILES = {
 CHUNK_BYTES = 256 * 2**20  # frames that are decoded and held at a time
 PICTURES = 12  # frames that the report shows
 REPLAY_FPS = 15.0  # of the film; the simulation has its own step
-KINDS = ("none", "light", "firm", "manipulation")
+KINDS = {-1: "not known", 0: "none", 1: "light", 2: "firm", 3: "manipulation"}
 MIN_CONFIDENCE = 0.5  # contacts below are not counted
 
 
@@ -193,9 +193,9 @@ def measure(source: Source, prediction: Prediction, trajectory: Trajectory, play
 
 
 def touching(prediction: Prediction) -> np.ndarray:
-    """Which contacts count [T, c]: confident ones that are of a kind, in frames with a hand."""
+    """Which contacts count [T, c]: confident ones that are not of kind none, in frames with a hand."""
     contacts, valid = prediction.contacts, np.asarray(prediction.hand.valid)
-    return (contacts.confidence >= MIN_CONFIDENCE) & (contacts.kind > 0) & valid[:, None]
+    return (contacts.confidence >= MIN_CONFIDENCE) & (contacts.kind != 0) & valid[:, None]
 
 
 def film_overlay(folder: Path, source: Source, prediction: Prediction, fps: float) -> list[Picture]:
@@ -293,9 +293,10 @@ def contact_rows(prediction: Prediction) -> list[dict[str, str]]:
     contacts, counted = prediction.contacts, touching(prediction)
     force = np.linalg.norm(contacts.force, axis=-1)
     rows = []
-    for kind, name in enumerate(KINDS):
+    for kind, name in KINDS.items():
         here = counted & (contacts.kind == kind)
         if here.any():
-            frames, mean = f"{here.any(-1).mean():.0%}", f"{force[here].mean():.1f} N"
+            mean = f"{force[here].mean():.1f} N" if np.isfinite(force[here]).all() else "not known"
+            frames = f"{here.any(-1).mean():.0%}"
             rows.append({"kind": name, "contacts": str(here.sum()), "frames": frames, "force (mean)": mean})
     return rows

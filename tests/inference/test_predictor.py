@@ -1,0 +1,54 @@
+"""The way from frame to crop and back, with the networks replaced by known answers where geometry is tested."""
+
+import numpy as np
+import pytest
+
+from amt.geometry import cameras, mirror
+from amt.inference import predictor as module
+from amt.inference.predictor import load_predictor
+
+K = np.array([[600.0, 0, 319.5], [0, 600, 239.5], [0, 0, 1]])
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    return load_predictor()
+
+
+def test_crops_and_predictions_of_a_left_hand_are_those_of_the_mirrored_right_hand(embedded):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (1, 480, 640, 3), np.uint8)
+    box = cameras.Box(np.array([[300.0, 200.0]]), np.array([150.0]), np.array([-1.2]))
+    mirrored_box = cameras.Box(mirror.mirror_pixels(box.center, 640), box.size, np.pi - box.angle)
+    right = embedded.perceive(image, K[None], box, np.array([False]))
+    left = embedded.perceive(
+        np.ascontiguousarray(mirror.mirror_image(image)),
+        mirror.mirror_intrinsics(K, 640)[None],
+        mirrored_box,
+        np.array([True]),
+    )
+    np.testing.assert_allclose(left.hand.joints, mirror.mirror_points(right.hand.joints), atol=1e-4)
+    np.testing.assert_allclose(left.hand.global_orient, right.hand.global_orient, atol=1e-4)
+    assert left.hand.is_left.all() and not right.hand.is_left.any()
+
+
+def test_parameters_give_the_vertices_that_are_returned(embedded):
+    image = np.random.default_rng(1).integers(0, 255, (1, 480, 640, 3), np.uint8)
+    box = cameras.Box(np.array([[350.0, 260.0]]), np.array([180.0]), np.array([-2.0]))
+    hand = embedded.perceive(image, K[None], box, np.array([False])).hand
+    rotations = np.concatenate([hand.global_orient[:, None], hand.hand_pose], 1)
+    _, vertices, _ = embedded.hand.from_rotations(rotations, hand.betas, hand.transl)
+    np.testing.assert_allclose(vertices, hand.vertices, atol=1e-4)  # float32 at half a metre
+
+
+def test_an_empty_image_has_no_hand(embedded):
+    grey = np.full((2, 480, 640, 3), 127, np.uint8)
+    from amt.structs import Camera
+
+    prediction = embedded(grey, Camera(K, np.eye(4)))
+    assert not prediction.hand.valid.any()
+
+
+def test_chunks_fill_up_the_last_one():
+    parts = module._chunks(np.arange(5), 4)
+    assert [p.tolist() for p in parts] == [[0, 1, 2, 3], [4, 4, 4, 4]]

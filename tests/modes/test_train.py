@@ -1,0 +1,104 @@
+"""Generate, train, stop, go on, evaluate: the modes as a user runs them, at the smallest sizes."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from amt.errors import UserError
+from amt.inference.predictor import load_predictor
+from amt.models import weights
+from amt.modes import evaluate, generate, train
+from configs import demo
+
+
+@pytest.fixture(scope="module")
+def config():
+    return demo.get_config("tiny")
+
+
+@pytest.fixture(scope="module")
+def root(config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    figures = generate.run(config, folder, None)
+    assert figures["frames_written"] == 5 * 2 * 2
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(config, root, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("train")
+    config.data.root = str(root)
+    figures = train.run(config, folder, None)
+    assert figures["steps"] == config.train.steps
+    assert np.isfinite(figures["val_mpjpe_mm"])
+    return folder
+
+
+@pytest.mark.slow
+def test_a_stopped_run_ends_where_an_unstopped_one_does(config, trained, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    shutil.copy(trained / "checkpoints" / "architecture.json", tmp_path / "checkpoints")
+    shutil.copytree(trained / "checkpoints" / "step_2", tmp_path / "checkpoints" / "step_2")
+    assert train.run(config, tmp_path, None)["steps"] == config.train.steps
+    whole, resumed = (weights.load(folder / "weights.safetensors")[0] for folder in (trained, tmp_path))
+    for a, b in zip(*map(_leaves, (whole, resumed)), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-3, rtol=2e-3)  # saved in half precision
+
+
+def _leaves(tree):
+    import jax
+
+    return jax.tree.leaves(tree)
+
+
+@pytest.mark.slow
+def test_checkpoints_of_another_configuration_are_refused(trained, root):
+    other = demo.get_config("tiny")
+    other.data.root = str(root)
+    other.model.coarse_dim = 16
+    with pytest.raises(UserError, match=r"another configuration.*model\.coarse_dim is 32 there and 16 here"):
+        train.run(other, trained, None)
+    other.eval.checkpoint = str(trained)
+    with pytest.raises(UserError, match="another configuration"):
+        evaluate.run(other, trained, None)
+
+
+@pytest.mark.slow
+def test_evaluation_stands_beside_the_training_mean(config, trained, tmp_path):
+    config.eval.update(checkpoint=str(trained), part="all")
+    figures = evaluate.run(config, tmp_path, None)
+    json.dumps(figures)
+    for name in ("mpjpe_mm", "mean_mpjpe_mm", "pa_mpjpe_mm", "error_2d_px", "mean_error_2d_px", "wrist_depth_mm"):
+        assert figures[name] > 0
+    assert figures["mpjpe_share_of_mean"] == pytest.approx(figures["mpjpe_mm"] / figures["mean_mpjpe_mm"])
+    assert 0 < figures["mean_skeleton_pa_mpjpe_mm"] < 40  # a hand's own variety of poses
+
+
+@pytest.mark.slow
+def test_trained_weights_predict(trained):
+    predictor = load_predictor(trained)
+    images = np.random.default_rng(0).integers(0, 255, (3, 120, 160, 3), np.uint8)
+    K = np.tile(np.array([[150.0, 0, 80], [0, 150, 60], [0, 0, 1]]), (3, 1, 1))
+    prediction = predictor.stills(images, K)
+    assert prediction.hand.joints.shape == (3, 21, 3)
+    assert np.isfinite(prediction.hand.joints).all()
+
+
+def test_no_data_root_is_one_clear_error(tmp_path, monkeypatch):
+    monkeypatch.delenv("DEX_YCB_DIR", raising=False)
+    with pytest.raises(UserError, match=r"config\.data\.root"):
+        train.run(demo.get_config("tiny"), tmp_path, None)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "no such file"), (b"", "not a readable safetensors"), (b"x" * 100, "not a readable safetensors")],
+)
+def test_missing_and_damaged_weights(tmp_path, content, message):
+    path = tmp_path / "w.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        load_predictor(path)
