@@ -78,12 +78,10 @@ def perfect(batch, seed=0):
     nothing = np.zeros((n, QUERIES, 4), f32)
     contacts = ContactOutput(target.contacts, touch, nothing, nothing[..., :3])
     keypoints = Keypoints(uv, depth.astype(f32), scale, one_hot_maps(uv))
-    up = np.stack([np.cos(batch.box_angle), np.sin(batch.box_angle)], -1)
     sure = np.where(batch.frame_is_left, 20, -20).astype(f32)
     there = np.where(batch.frame_has_hand, 20, -20).astype(f32)
-    maps = np.full((n, CELLS, CELLS), -np.log(CELLS**2), f32)
-    size = np.maximum(batch.box[:, 2], 1e-3)
-    found = Found(batch.box[:, :2], size, up.astype(f32), sure, there, maps)
+    maps = np.full((n, 21, CELLS, CELLS), -np.log(CELLS**2), f32)
+    found = Found(batch.frame_joints, sure, there, maps)
     return PerceptionOutput(keypoints, joints, coarse, hand, joints, objects, contacts), found
 
 
@@ -165,10 +163,12 @@ def test_symmetric_rotations_cost_nothing(batch, ycb_id):
 
 def test_finder_terms(batch):
     out, found = perfect(batch)
-    off = found.replace(size=found.size * np.float32(1.5), up=-found.up, left=-found.left)
-    values = terms(out, off, batch)
-    assert values["finder_size"] == pytest.approx(np.log(1.5), rel=1e-3)
-    assert values["finder_side"] == pytest.approx(20, rel=1e-3) and values["finder_angle"] > 2
+    values = terms(out, found.replace(uv=found.uv + np.float32([0.03, -0.01]), left=-found.left), batch)
+    valid = batch.frame_joints_valid
+    extent = np.maximum(np.ptp(batch.frame_joints, axis=1).max(-1), 0.1)  # places count in sizes of the hand
+    expected = np.broadcast_to(0.04 / extent[:, None], valid.shape)[valid].mean()
+    assert values["finder_place"] == pytest.approx(expected, rel=1e-3)
+    assert values["finder_side"] == pytest.approx(20, rel=1e-3)
     assert terms(out, found.replace(presence=-found.presence), batch)["finder_presence"] == pytest.approx(20)
 
 
@@ -240,7 +240,8 @@ GRADIENT = jax.jit(
 def degenerate(case, batch):
     out, found = perfect(batch)
     if case == "all masked":
-        masks = ("joints_valid", "hand_visible", "hand_pose_valid", "object_valid", "box_valid", "frame_known")
+        masks = ("joints_valid", "hand_visible", "hand_pose_valid", "object_valid", "frame_known")
+        masks += ("frame_joints_valid", "frame_has_hand")
         batch = batch.replace(**{name: np.zeros_like(getattr(batch, name)) for name in masks})
         batch = batch.replace(joints_3d=0 * batch.joints_3d, joints_2d=0 * batch.joints_2d)
     elif case == "everything in one point":
