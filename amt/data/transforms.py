@@ -247,7 +247,7 @@ def _random_view(H, joints, image_size, rng, config):
         zoom = np.exp(rng.uniform(0.3, 1.2))
         target = size / 2 + np.array([np.cos(away), np.sin(away)]) * (0.75 * size + 0.5 * box.size * zoom)
         turn = rng.uniform(-0.4, 0.4)
-    elif kind < 0.6:  # about as the camera saw it
+    elif kind < 0.85:  # about as the camera saw it
         zoom, turn = np.exp(rng.normal(0, 0.2)), rng.normal(0, 0.2)
         target = box.center + rng.normal(0, 0.08, 2) * size
     else:

@@ -37,11 +37,11 @@ def evaluate(
         sample = source[int(i)]
         image = decode(sample["color"])
         labelled = sample["joints_valid"] and visible_share(sample["joints_2d"], *image.shape[1::-1]) >= min_visible
-        if labelled:
-            pending.append((sample, image))
         if pending and (len(pending) == batch_size or image.shape != pending[0][1].shape):
             rows += _score(predictor, pending, mean)
             pending = []
+        if labelled:
+            pending.append((sample, image))
         report(1)
     if pending:
         rows += _score(predictor, pending, mean)

@@ -19,9 +19,15 @@ from amt.structs import Camera, Contacts, HandPose, ObjectPoses, Prediction
 
 BATCH = 16  # frames that the finder and `stills` take at a time
 PRESENCE = 0.5  # probability above which a frame has a hand
-CONFIDENCE = 0.35  # mean joint confidence below which a hand is not there, or lost
+SURE = 0.15  # mean joint confidence from which a found hand is one
+LOST = 0.08  # below which a hand that was followed is lost
 OBJECT_CONFIDENCE = 0.5
-PASSES = 2  # crops of a hand that was just found: the finder's, then from the joints seen in it
+EXTENT_IN_SPREADS = 3.4  # of the joints of an open hand along the hand
+# Ways to turn and shrink a found box: the finder is rough, the perception model knows which crop it understands.
+TURNS = (0.0, 0.5 * np.pi, np.pi, -0.5 * np.pi)
+SCALES = (1.0, 0.6)
+SIDE_FRAMES = 5  # of a clip, on which both sides are tried
+LOOKS = 2  # further crops of a hand that was just found, each from the joints seen in the one before
 UNKNOWN_KIND = -1  # of a contact: no data set has labelled kinds and forces yet
 
 
@@ -58,15 +64,15 @@ class Predictor:
         self.model = build(settings["model"], settings["finder"], self.image_size)
         self.params = jax.tree.map(jnp.asarray, params)
         self.hand = jax.tree.map(jnp.asarray, hand)
-        self._find = jax.jit(lambda params, frames: self.model.apply({"params": params}, frames, method=Amt.find))
+        self._find = jax.jit(self._find_joints)
         self._perceive = jax.jit(self._perceive_crops)
 
     def __call__(self, images: UInt8[np.ndarray, "t h w 3"], camera: Camera, progress: Any = None) -> Prediction:
         """Follow one hand through the frames; `progress.update(n)` is told of every frame."""
         found = self.find(images)
         seen = found.presence >= PRESENCE
-        is_left = bool((np.where(seen, found.left - 0.5, 0.0)).sum() > 0)
         K = np.asarray(camera.K, np.float64)
+        is_left = self._side(images, K, found, seen)
         frames, box = [], None
         for t, image in enumerate(images):
             one = None
@@ -74,6 +80,7 @@ class Predictor:
                 one = self.perceive(image[None], K[None], _stack([box]), np.array([is_left]))
             if not _is_seen(one) and seen[t]:
                 one = self._acquire(image[None], K[None], _at(found.box, [t]), np.array([is_left]))
+                one = one if one.joint_confidence.mean() >= SURE else _nothing(one)
             if _is_seen(one):
                 box = self._next_box(one.hand.joints[0], K, image.shape)
             else:
@@ -90,27 +97,50 @@ class Predictor:
         K: Float[np.ndarray, "n 3 3"],
         is_left: Bool[np.ndarray, " n"] | None = None,
     ) -> Prediction:
-        """Frames that have nothing to do with each other; the side is the finder's unless given."""
+        """Frames that have nothing to do with each other; the side is what looks surer, unless it is given."""
         found = self.find(images)
-        left = found.left > 0.5 if is_left is None else np.asarray(is_left)
-        out = []
-        for start in range(0, len(images), BATCH):
-            part = slice(start, start + BATCH)
-            out.append(self._acquire(images[part], K[part], _at(found.box, part), left[part]))
-        prediction = jax.tree.map(lambda *x: np.concatenate(x), *out)
-        valid = (found.presence >= PRESENCE) & prediction.hand.valid
-        return prediction.replace(hand=prediction.hand.replace(valid=valid))
+        sides = (False, True) if is_left is None else (np.asarray(is_left),)
+        looks = [self._acquire_all(images, K, found, np.broadcast_to(side, len(images))) for side in sides]
+        prediction = looks[0]
+        if is_left is None:
+            left = self._sureness(looks[1], found.left) > self._sureness(looks[0], 1 - found.left)
+            prediction = _choose(left, looks[1], looks[0])
+        sure = prediction.joint_confidence.mean(-1) >= SURE
+        return prediction.replace(hand=prediction.hand.replace(valid=(found.presence >= PRESENCE) & sure))
+
+    def _side(self, images, K, found, seen) -> bool:
+        """Whether it is a left hand: both sides are tried on a few frames that have a hand, the surer one wins."""
+        frames = np.flatnonzero(seen)
+        frames = frames[np.linspace(0, len(frames) - 1, min(SIDE_FRAMES, len(frames))).astype(int)]
+        if not len(frames):
+            return False
+        some = FoundHands(_at(found.box, frames), found.left[frames], found.presence[frames])
+        K = np.repeat(K[None], len(frames), axis=0)
+        right, left = (self._acquire_all(images[frames], K, some, np.full(len(frames), s)) for s in (False, True))
+        return bool(self._sureness(left, some.left).sum() > self._sureness(right, 1 - some.left).sum())
+
+    def _sureness(self, prediction, probability):
+        """How much speaks for a side: how well the perception model sees the hand so, and what the finder says."""
+        return prediction.joint_confidence.mean(-1) + probability
+
+    def _acquire_all(self, images, K, found, is_left) -> Prediction:
+        parts = [slice(start, start + BATCH) for start in range(0, len(images), BATCH)]
+        outs = [self._acquire(images[p], K[p], _at(found.box, p), is_left[p]) for p in parts]
+        return jax.tree.map(lambda *x: np.concatenate(x), *outs)
 
     def find(self, images: UInt8[np.ndarray, "n h w 3"]) -> FoundHands:
         """Where the finder sees a hand in each frame, on its own."""
         small = np.stack([shrink_frame(image, self.frame_size) for image in images])
         outs = [self._find(self.params, chunk) for chunk in _chunks(small)]
-        out = jax.tree.map(lambda *x: np.concatenate(x)[: len(images)].astype(np.float64), *outs)
+        parts = [np.concatenate([np.asarray(o[k], np.float64) for o in outs])[: len(images)] for k in range(4)]
+        uv, spread, left, presence = parts
         to_frame = fit_frame(images.shape[2], images.shape[1], self.frame_size)
-        joints = (out.uv * self.frame_size - 0.5 - to_frame[:2, 2]) / to_frame[0, 0]
+        joints = (uv * self.frame_size - 0.5 - to_frame[:2, 2]) / to_frame[0, 0]
         make = cameras.upright_box if self.crop == "box" else cameras.hand_box
         box = make(joints, self.margin)
-        return FoundHands(box, _sigmoid(out.left), _sigmoid(out.presence))
+        extent = EXTENT_IN_SPREADS * spread * self.frame_size / to_frame[0, 0] * self.margin
+        box = box._replace(size=np.maximum(box.size, extent))
+        return FoundHands(box, _sigmoid(left), _sigmoid(presence))
 
     def perceive(
         self,
@@ -138,10 +168,17 @@ class Predictor:
         return _mirror_back(prediction, is_left)
 
     def _acquire(self, images, K, box, is_left):
-        """Look at the found box, then once more at the box of what was seen."""
-        for _ in range(PASSES):
-            prediction = self.perceive(images, K, box, is_left)
-            box = self._boxes(prediction.hand.joints.astype(np.float64), K)
+        """Look at the found box turned and shrunk in several ways, keep the surest, look again at what was seen."""
+        tries = [
+            self.perceive(images, K, box._replace(angle=box.angle + turn, size=box.size * scale), is_left)
+            for scale in SCALES
+            for turn in TURNS
+        ]
+        surest = np.argmax([one.joint_confidence.mean(-1) for one in tries], axis=0)
+        joints = np.stack([one.hand.joints for one in tries])[surest, np.arange(len(images))]
+        for _ in range(LOOKS):
+            prediction = self.perceive(images, K, self._boxes(joints.astype(np.float64), K), is_left)
+            joints = prediction.hand.joints
         return prediction
 
     def _boxes(self, joints, K):
@@ -156,6 +193,23 @@ class Predictor:
         h, w = shape[:2]
         inside = (box.center > -0.1 * w).all() and (box.center < [1.1 * w, 1.1 * h]).all()
         return box if inside and 8 < box.size < 3 * max(w, h) else None
+
+    def _find_joints(self, params, frames):
+        """Joints, their spread in the frame, side and presence logits.
+
+        The spread is that of all heatmaps together, in frame sides along the longer axis: it covers the hand and the
+        doubt about it, where soft-argmax joints shrink towards their middle.
+        """
+        found = self.model.apply({"params": params}, frames, method=Amt.find)
+        p = jnp.exp(found.log_heatmaps).mean(1)
+        cells = (jnp.arange(p.shape[1], dtype=p.dtype) + 0.5) / p.shape[1]
+        x, y = p.sum(1), p.sum(2)
+        mx, my = x @ cells, y @ cells
+        dx, dy = cells[None] - mx[:, None], cells[None] - my[:, None]
+        xx, yy = (x * dx * dx).sum(1), (y * dy * dy).sum(1)
+        xy = jnp.einsum("bhw,bh,bw->b", p, dy, dx)
+        largest = (xx + yy) / 2 + jnp.sqrt(((xx - yy) / 2) ** 2 + xy**2 + 1e-12)
+        return found.uv, jnp.sqrt(largest), found.left, found.presence
 
     def _perceive_crops(self, params, images, K, R_crop_camera) -> Prediction:
         out = self.model.apply({"params": params}, images, K, self.hand, method=Amt.perceive)
@@ -178,7 +232,7 @@ class Predictor:
             joints=back(out.joints),
             vertices=back(out.coarse.vertices + shift[:, None]),
             is_left=jnp.zeros(n, bool),
-            valid=confidence.mean(-1) >= CONFIDENCE,
+            valid=confidence.mean(-1) >= LOST,
         )
         rotation = jnp.einsum("bji,bqjk->bqik", R_crop_camera, out.objects.rotation)
         position = back(out.objects.position)
@@ -210,6 +264,10 @@ def _is_seen(one: Prediction | None) -> bool:
 
 def _nothing(one: Prediction) -> Prediction:
     return jax.tree.map(np.zeros_like, one)
+
+
+def _choose(mask, yes: Prediction, no: Prediction) -> Prediction:
+    return jax.tree.map(lambda a, b: np.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b), yes, no)
 
 
 def _stack(boxes) -> cameras.Box:

@@ -12,8 +12,7 @@ from safetensors.numpy import save_file
 
 from amt.errors import UserError
 
-EMBEDDED = Path(__file__).parent / "weights" / "demo.safetensors"
-ARCHITECTURE = ("model", "finder", "image_size", "crop", "crop_margin")
+EMBEDDED = Path(__file__).parent / "assets" / "demo.safetensors"
 
 
 def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,6 +66,16 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
             flat = {k: file.get_tensor(k).astype(np.float32) for k in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise UserError(f"weights {path}: not a readable safetensors file ({error})") from error
-    if "architecture" not in metadata:
-        raise UserError(f"weights {path}: no architecture in its metadata; expected a file written by --mode=train")
-    return unflatten_dict(flat, sep="."), json.loads(metadata["architecture"])
+    if missing := [k for k in ("architecture", "training_mean") if k not in metadata]:
+        raise UserError(
+            f"weights {path}: no {' and '.join(missing)} in its metadata; expected a file written by --mode=train"
+        )
+    return unflatten_dict(flat, sep="."), json.loads(metadata["architecture"]), json.loads(metadata["training_mean"])
+
+
+def resolve(checkpoint: str | Path | None) -> Path:
+    """The weights file that is meant: nothing is the embedded one, a folder is a --mode=train work directory."""
+    if not checkpoint:
+        return EMBEDDED
+    path = Path(checkpoint).expanduser()
+    return path / "weights.safetensors" if path.is_dir() else path
