@@ -19,7 +19,8 @@ from amt.structs import Camera, Contacts, HandPose, ObjectPoses, Prediction
 
 BATCH = 16  # frames that the finder and `stills` take at a time
 PRESENCE = 0.5  # probability above which a frame has a hand
-SURE = 0.15  # mean joint confidence from which a found hand is one
+SURE = 0.3  # mean joint confidence below which the finder is asked again about a hand that is followed
+NEW = 0.15  # from which what the finder found is a hand
 LOST = 0.08  # below which a hand that was followed is lost
 OBJECT_CONFIDENCE = 0.5
 EXTENT_IN_SPREADS = 3.4  # of the joints of an open hand along the hand
@@ -67,20 +68,31 @@ class Predictor:
         self._find = jax.jit(self._find_joints)
         self._perceive = jax.jit(self._perceive_crops)
 
-    def __call__(self, images: UInt8[np.ndarray, "t h w 3"], camera: Camera, progress: Any = None) -> Prediction:
-        """Follow one hand through the frames; `progress.update(n)` is told of every frame."""
+    def __call__(
+        self,
+        images: UInt8[np.ndarray, "t h w 3"],
+        camera: Camera,
+        progress: Any = None,
+        is_left: bool | None = None,
+    ) -> Prediction:
+        """Follow one hand through the frames; `progress.update(n)` is told of every frame.
+
+        The side is found on a few frames unless `is_left` says it; it is the same in all of them.
+        """
         found = self.find(images)
         seen = found.presence >= PRESENCE
         K = np.asarray(camera.K, np.float64)
-        is_left = self._side(images, K, found, seen)
+        side = np.array([self._side(images, K, found, seen) if is_left is None else is_left])
         frames, box = [], None
         for t, image in enumerate(images):
-            one = None
+            one, sureness = None, 0.0
             if box is not None:
-                one = self.perceive(image[None], K[None], _stack([box]), np.array([is_left]))
-            if not _is_seen(one) and seen[t]:
-                one = self._acquire(image[None], K[None], _at(found.box, [t]), np.array([is_left]))
-                one = one if one.joint_confidence.mean() >= SURE else _nothing(one)
+                one = self.perceive(image[None], K[None], _stack([box]), side)
+                sureness = one.joint_confidence.mean()
+            if sureness < SURE and seen[t]:  # lost, or about to be: what does the finder say?
+                other = self._acquire(image[None], K[None], _at(found.box, [t]), side)
+                if other.joint_confidence.mean() >= max(sureness, NEW):
+                    one = other
             if _is_seen(one):
                 box = self._next_box(one.hand.joints[0], K, image.shape)
             else:
@@ -105,7 +117,7 @@ class Predictor:
         if is_left is None:
             left = self._sureness(looks[1], found.left) > self._sureness(looks[0], 1 - found.left)
             prediction = _choose(left, looks[1], looks[0])
-        sure = prediction.joint_confidence.mean(-1) >= SURE
+        sure = prediction.joint_confidence.mean(-1) >= NEW
         return prediction.replace(hand=prediction.hand.replace(valid=(found.presence >= PRESENCE) & sure))
 
     def _side(self, images, K, found, seen) -> bool:
@@ -169,13 +181,16 @@ class Predictor:
 
     def _acquire(self, images, K, box, is_left):
         """Look at the found box turned and shrunk in several ways, keep the surest, look again at what was seen."""
-        tries = [
-            self.perceive(images, K, box._replace(angle=box.angle + turn, size=box.size * scale), is_left)
-            for scale in SCALES
-            for turn in TURNS
-        ]
-        surest = np.argmax([one.joint_confidence.mean(-1) for one in tries], axis=0)
-        joints = np.stack([one.hand.joints for one in tries])[surest, np.arange(len(images))]
+        turns, scales = (x.ravel() for x in np.meshgrid(TURNS, SCALES))
+        n, m = len(images), len(turns)
+        ways = cameras.Box(
+            np.repeat(box.center, m, axis=0),
+            np.repeat(box.size, m) * np.tile(scales, n),
+            np.repeat(box.angle, m) + np.tile(turns, n),
+        )
+        tries = self.perceive(np.repeat(images, m, axis=0), np.repeat(K, m, axis=0), ways, np.repeat(is_left, m))
+        surest = tries.joint_confidence.mean(-1).reshape(n, m).argmax(-1)
+        joints = tries.hand.joints[np.arange(n) * m + surest]
         for _ in range(LOOKS):
             prediction = self.perceive(images, K, self._boxes(joints.astype(np.float64), K), is_left)
             joints = prediction.hand.joints

@@ -143,10 +143,12 @@ def see(source: Source, predictor, camera) -> tuple[np.ndarray, Prediction]:
     import jax
 
     size = max(1, CHUNK_BYTES // (source.width * source.height * 3))
-    stamps, parts = [], []
+    stamps, parts, is_left = [], [], None
     with Progress(source.expected_frames or 0, "frames seen") as progress:
         for chunk in source.iter_chunks(size):
-            part = predictor(chunk.frames, camera, progress=progress)
+            part = predictor(chunk.frames, camera, progress=progress, is_left=is_left)
+            if is_left is None and part.hand.valid.any():
+                is_left = bool(part.hand.is_left[part.hand.valid].mean() > 0.5)
             parts.append(jax.tree.map(np.asarray, part.replace(camera=None)))
             stamps.append(chunk.time)
     prediction = jax.tree.map(lambda *x: np.concatenate(x), *parts).replace(camera=camera)

@@ -48,8 +48,8 @@ class Checkpoints:
         except (ValueError, KeyError, FileNotFoundError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
-                f"{self.manager.directory}: step {step} cannot be restored ({reason}); "
-                "remove it to go on from the one before, or start in another --workdir"
+                f"{self.manager.directory}: step {step} cannot be restored ({reason}); if config.data.num_workers has "
+                "changed set it back, else remove the step to go on from the one before"
             ) from error
 
     def close(self) -> None:

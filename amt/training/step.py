@@ -116,7 +116,7 @@ def make_train_step(
         count = state.step.astype(jnp.float32)
         decay = jnp.minimum(ema_decay, (count + 1.0) / (count + 20.0))
         ema = jax.tree.map(lambda e, p: e + (p - e) * (1.0 - decay), state.ema, params)
-        metrics = {"loss": value, "grad_norm": optax.global_norm(gradient), **terms}
+        metrics = {"loss": value, "grad_norm": optax.tree.norm(gradient), **terms}
         return TrainState(state.step + 1, params, ema, opt_state), metrics
 
     shardings = tree_shardings(state, mesh)

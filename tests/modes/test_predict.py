@@ -15,6 +15,7 @@ import pytest
 import amt.hand
 from amt.errors import UserError
 from amt.inference.video import open_clip, read_frames, write_video
+from amt.models import weights
 from amt.modes import demo, predict
 from amt.robot import RenderUnavailable, load_robot
 from amt.structs import Contacts, HandPose, ObjectPoses, Prediction
@@ -28,10 +29,12 @@ LOST = (4, 5)
 class TruePredictor:
     """A hand that moves sideways, half a metre away, and is out of sight in frames `LOST`."""
 
+    settings = weights.architecture(demo_config.get_config("tiny").to_dict())
+
     def __init__(self, found=True):
         self.found, self.start, self.calls = found, 0, []
 
-    def __call__(self, images, camera, progress):
+    def __call__(self, images, camera, progress, is_left=None):
         frames = np.arange(self.start, self.start + len(images))
         self.start += len(images)
         self.calls.append(images.shape)
@@ -201,8 +204,9 @@ def test_without_a_renderer_all_but_the_film_comes_out(tmp_path, monkeypatch, ca
     assert "55 degrees" in (folder / "report.html").read_text()
 
 
-def broken_predictor(images, camera, progress):
-    raise RuntimeError("out of memory")
+class BrokenPredictor(TruePredictor):
+    def __call__(self, images, camera, progress, is_left=None):
+        raise RuntimeError("out of memory")
 
 
 def cut(video):
@@ -215,7 +219,7 @@ def cut(video):
     [
         (TruePredictor(found=False), None, UserError, r"no hand was found in any of 10 frames"),
         (TruePredictor(), cut, UserError, r"decoding stopped after frame \d"),
-        (broken_predictor, None, RuntimeError, "out of memory"),
+        (BrokenPredictor(), None, RuntimeError, "out of memory"),
     ],
 )
 def test_earlier_results_stay_when_a_run_fails(tmp_path, monkeypatch, predictor, damage, error, says):
@@ -295,3 +299,13 @@ def test_on_the_command_line_bad_input_is_one_line_and_status_2(tmp_path):
     assert result.returncode == 2 and result.stdout == ""
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ") and "empty.mp4: the file is empty" in line
+
+
+def test_weights_of_another_configuration_are_one_clear_error(tmp_path, monkeypatch):
+    use(monkeypatch, TruePredictor())
+    config = make_config()
+    config.model.coarse_dim = 8
+    video = make_video(tmp_path / "clip.mp4")
+    with pytest.raises(UserError, match=r"another configuration.*model\.coarse_dim"):
+        predict.run(config, tmp_path / "run", str(video))
+    assert not contents(tmp_path / "run")
