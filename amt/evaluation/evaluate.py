@@ -55,20 +55,30 @@ def _score(predictor: Predictor, pending, mean: TrainingMean) -> list[dict[str, 
     labels = {k: np.stack([s[k] for s, _ in pending]) for k in pending[0][0] if k not in ("color", "seg")}
     K = labels["K"].astype(np.float64)
     prediction = predictor.stills(images, K)
+    told = predictor.stills(images, K, labels["is_left"]).hand.joints  # as a data set or a person can tell the side
     found = predictor.find(images)
     n = len(pending)
     boxes = [reference_box(p) for p in labels["joints_2d"]]
-    truth_uv = np.stack([to_reference(p, b) for p, b in zip(labels["joints_2d"], boxes, strict=True)])
-    pixels = cameras.project(_ahead(prediction.hand.joints), K)
-    uv = np.stack([to_reference(p, b) for p, b in zip(pixels, boxes, strict=True)])
+
+    def in_boxes(pixels):
+        return np.stack([to_reference(p, b) for p, b in zip(pixels, boxes, strict=True)])
+
+    truth_uv = in_boxes(labels["joints_2d"])
+
+    def error_2d(uv):
+        return np.linalg.norm(uv - truth_uv, axis=-1).mean(-1) * REFERENCE_PX
+
     true_box = cameras.hand_box(labels["joints_2d"].astype(np.float64), predictor.margin)
     columns = {
         **_hand_errors(prediction.hand.joints, labels["joints_3d"], ""),
         **_hand_errors(np.broadcast_to(mean.joints, (n, 21, 3)), labels["joints_3d"], "mean_"),
         "mean_aligned_mpjpe_mm": _aligned_mean_error(labels, mean, predictor.margin),
         "mean_skeleton_pa_mpjpe_mm": _pa(np.broadcast_to(mean.skeleton, (n, 21, 3)), labels["joints_3d"]),
-        "error_2d_px": np.linalg.norm(uv - truth_uv, axis=-1).mean(-1) * REFERENCE_PX,
-        "mean_error_2d_px": np.linalg.norm(mean.uv - truth_uv, axis=-1).mean(-1) * REFERENCE_PX,
+        "error_2d_px": error_2d(in_boxes(cameras.project(_ahead(prediction.hand.joints), K))),
+        "mean_error_2d_px": error_2d(mean.uv),
+        **_hand_errors(told, labels["joints_3d"], "given_side_"),
+        "given_side_pa_mpjpe_mm": _pa(told, labels["joints_3d"]),
+        "given_side_error_2d_px": error_2d(in_boxes(cameras.project(_ahead(told), K))),
         "wrist_depth_mm": np.abs(prediction.hand.joints[:, 0, 2] - labels["joints_3d"][:, 0, 2]) * 1000,
         "hand_found_share": prediction.hand.valid.astype(float),
         "side_right_share": (prediction.hand.is_left == labels["is_left"]).astype(float),
@@ -138,5 +148,7 @@ def _summary(rows: list[dict[str, float]]) -> dict[str, float]:
     figures["mpjpe_share_of_mean"] = figures["mpjpe_mm"] / figures["mean_mpjpe_mm"]
     figures["error_2d_share_of_mean"] = figures["error_2d_px"] / figures["mean_error_2d_px"]
     figures["pa_share_of_mean_skeleton"] = figures["pa_mpjpe_mm"] / figures["mean_skeleton_pa_mpjpe_mm"]
+    figures["given_side_mpjpe_share_of_mean"] = figures["given_side_mpjpe_mm"] / figures["mean_mpjpe_mm"]
+    figures["given_side_error_2d_share_of_mean"] = figures["given_side_error_2d_px"] / figures["mean_error_2d_px"]
     figures["samples"] = len(rows)
     return figures
