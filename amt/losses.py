@@ -246,14 +246,13 @@ def total(terms: dict[str, Float[Array, ""]], weights: dict[str, float]) -> Floa
 
 
 def perception_losses(
-    out: PerceptionOutput, found: Found, batch: Batch, hand: HandModel, symmetries: Float[Array, "22 24 3 3"]
+    out: PerceptionOutput, batch: Batch, hand: HandModel, symmetries: Float[Array, "22 24 3 3"]
 ) -> dict[str, Float[Array, ""]]:
-    """All terms by name."""
+    """All terms of the perception model by name."""
     target = labels(batch, hand)
     return {
         **keypoint_losses(out.keypoints, batch),
         **hand_losses(out, batch, target),
         **object_losses(out.objects, out.keypoints_3d[:, 0], batch, symmetries),
         **contact_losses(out.contacts, batch, target),
-        **finder_losses(found, batch),
     }

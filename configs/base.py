@@ -106,6 +106,8 @@ def train() -> dict:
         "log_every": 50,  # steps
         "eval_every": 2_000,  # steps
         "checkpoint_every": 2_000,  # steps
+        "component": "all",  # what learns: all, finder, perception
+        "start_from": "",  # weights to start from: a folder of --mode=train or a file; empty: fresh ones
         "resume": True,  # from the newest checkpoint in the work directory
         "loss": {  # weights of the terms, in the units of amt/losses.py. Heatmaps lead: they teach the image encoder
             # fastest. Objects and contacts weigh little: Adam scales their own layers up, the encoder stays the hand's.

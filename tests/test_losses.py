@@ -23,7 +23,12 @@ from tests.samples import HAND, make_batch
 QUERIES, CELLS, SIZE = 10, 8, 32
 SYMMETRIES = jnp.asarray(symmetry_table())
 LABELS = jax.jit(lambda batch: losses.labels(batch, HAND))
-TERMS = jax.jit(lambda out, found, batch: losses.perception_losses(out, found, batch, HAND, SYMMETRIES))
+TERMS = jax.jit(
+    lambda out, found, batch: {
+        **losses.perception_losses(out, batch, HAND, SYMMETRIES),
+        **losses.finder_losses(found, batch),
+    }
+)
 WEIGHTS = base.get_config().train.loss.to_dict()
 
 

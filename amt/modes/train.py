@@ -58,6 +58,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
             settings,
             workdir,
             progress.update,
+            _start(config.train.start_from, settings),
         )
     mean = baseline.measure(source, MEAN_SAMPLES, transforms.crop_margin, transforms.min_visible_share)
     weights.save(workdir / "weights.safetensors", jax.device_get(state.ema), settings, mean.to_json())
@@ -69,6 +70,15 @@ def run(config, workdir: Path, input: str | None) -> dict:
         **scores,
         "weights": str(workdir / "weights.safetensors"),
     }
+
+
+def _start(path: str, settings: dict) -> dict | None:
+    """The parameters of another run, if one is named; they must be of the same architecture."""
+    if not path:
+        return None
+    params, found, _ = weights.load(weights.resolve(path))
+    weights.check_architecture(found, settings, path)
+    return jax.tree.map(jnp.asarray, params)
 
 
 def _validation(model, hand, config, transforms, root):

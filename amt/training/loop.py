@@ -28,13 +28,15 @@ from amt.training.step import (
 )
 
 Report = Callable[[int, str], None]
+COMPONENTS = ("finder", "perception")
 
 
 @dataclasses.dataclass(frozen=True)
 class LoopConfig:
-    """Counts in steps."""
+    """Counts in steps. `component` is what learns: all, finder or perception."""
 
     batch_size: int
+    component: str
     log_every: int
     eval_every: int
     checkpoint_every: int
@@ -55,8 +57,9 @@ def train(
     settings: Mapping[str, Any],
     workdir: Path,
     report: Report,
+    params: dict | None = None,
 ) -> tuple[TrainState, dict[str, float]]:
-    """Train up to `optimizer_config.steps` steps from the newest checkpoint in `workdir`, if it may.
+    """Train up to `optimizer_config.steps` steps from the newest checkpoint in `workdir`, if it may, else `params`.
 
     `sizes` are those of crop and frame, `settings` the architecture that checkpoints belong to. `validate` scores the
     averaged parameters; `report` is told the steps done and a line about them. Scalars go to `workdir`/scalars.csv.
@@ -64,11 +67,14 @@ def train(
     """
     sharding.check_batch(loop.batch_size, mesh, "config.train.batch_size")
     checkpoints = Checkpoints(workdir / "checkpoints", settings)
-    optimizer = make_optimizer(optimizer_config)
-    state = create_state(init_params(model, seed, *sizes, hand), optimizer, mesh)
+    if loop.component not in ("all", *COMPONENTS):
+        raise UserError(f"config.train.component={loop.component}: expected all, {' or '.join(COMPONENTS)}")
+    optimizer = make_optimizer(optimizer_config, loop.component)
+    params = init_params(model, seed, *sizes, hand) if params is None else params
+    state = create_state(params, optimizer, mesh)
     if loop.resume and (restored := checkpoints.restore(state, iterator)) is not None:
         state = restored
-    step_fn = make_train_step(model, optimizer, weights, optimizer_config.ema_decay, hand, state, mesh)
+    step_fn = make_train_step(model, optimizer, weights, optimizer_config.ema_decay, hand, state, mesh, loop.component)
     first = int(state.step)
     if first:
         report(first, f"resumed at step {first}")
@@ -122,7 +128,7 @@ class _Scalars:
         return "  ".join(
             (
                 f"loss {means['loss']:.3f}",
-                f"hand {means['hand_refined'] * 100:.1f} mm",
+                *(f"hand {means[k] * 100:.1f} mm" for k in means if k == "hand_refined"),
                 f"{speed['samples_per_s']:.0f} samples/s",
                 f"input wait {speed['input_wait_share']:.0%}",
             )

@@ -43,8 +43,8 @@ class OptimizerConfig:
     ema_decay: float
 
 
-def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Clip, Adam, decay of matrices only, schedule."""
+def make_optimizer(config: OptimizerConfig, component: str = "all") -> optax.GradientTransformation:
+    """Clip, Adam, decay of matrices only, schedule. Parameters outside `component` get no update and no state."""
     schedule = optax.warmup_cosine_decay_schedule(
         0.0,
         config.learning_rate,
@@ -52,10 +52,18 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
         max(config.steps, config.warmup_steps + 1),
         0.02 * config.learning_rate,
     )
-    return optax.chain(
+    adamw = optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
         optax.adamw(schedule, b2=0.99, weight_decay=config.weight_decay, mask=_decayed),
     )
+    if component == "all":
+        return adamw
+
+    def label(params):
+        group = {name: "train" if name == component else "freeze" for name in params}
+        return {name: jax.tree.map(lambda _, g=group[name]: g, tree) for name, tree in params.items()}
+
+    return optax.partition({"train": adamw, "freeze": optax.set_to_zero()}, label)
 
 
 def _decayed(params):
@@ -97,15 +105,24 @@ def make_train_step(
     hand: HandModel,
     state: TrainState,
     mesh: Mesh,
+    component: str = "all",
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
-    """The jitted step: the state is donated, gradients are averaged over the mesh by the compiler."""
+    """The jitted step: the state is donated, gradients are averaged over the mesh by the compiler.
+
+    With a `component` (finder or perception) only its losses are computed and only it learns.
+    """
     table = jnp.asarray(symmetry_table())
     weights = dict(weights)
 
     def loss(params, batch):
-        found, out = model.apply({"params": params}, batch.frame, batch.image, batch.K, hand)
-        terms = losses.perception_losses(out, found, batch, hand, table)
-        return losses.total(terms, weights), terms
+        variables = {"params": params}
+        terms = {}
+        if component != "finder":
+            out = model.apply(variables, batch.image, batch.K, hand, method="perceive")
+            terms |= losses.perception_losses(out, batch, hand, table)
+        if component != "perception":
+            terms |= losses.finder_losses(model.apply(variables, batch.frame, method="find"), batch)
+        return losses.total(terms, {k: weights[k] for k in weights if component == "all" or k in terms}), terms
 
     def step(state, batch):
         (value, terms), gradient = jax.value_and_grad(loss, has_aux=True)(state.params, batch)

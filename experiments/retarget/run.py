@@ -1,6 +1,6 @@
 """How far retargeting leaves the robot from true hand poses, where the truth is known: generated sequences.
 
-    python experiments/retarget/run.py --root=DATA
+python experiments/retarget/run.py --root=DATA
 """
 
 import argparse
