@@ -25,19 +25,34 @@ LOST = 0.05  # below which a hand that was followed is lost
 OBJECT_CONFIDENCE = 0.4
 EXTENT_IN_SPREADS = 3.4  # of the joints of an open hand along the hand
 # Ways to turn and shrink a found box: the finder is rough, the perception model knows which crop it understands.
-TURNS = (0.0, 0.5 * np.pi, np.pi, -0.5 * np.pi)
-SCALES = (1.0, 0.6)
+TURNS = (0.0, 0.7, -0.7)
+SCALES = (1.2, 0.8, 0.5)
+PEAKS = 3  # places at which the finder's heatmaps are highest, tried beside their mean
+PEAK_REACH = 0.16  # frame sides around a peak that belong to it
 SIDE_FRAMES = 5  # of a clip, on which both sides are tried
 LOOKS = 2  # further crops of a hand that was just found, each from the joints seen in the one before
 UNKNOWN_KIND = -1  # of a contact: no data set has labelled kinds and forces yet
 
 
 class FoundHands(NamedTuple):
-    """What the finder says of N frames; boxes in image pixels, `left` and `presence` probabilities."""
+    """What the finder says of N frames; boxes in image pixels, `left` and `presence` probabilities.
 
-    box: cameras.Box
+    `guesses` are boxes, the best one first.
+    """
+
+    guesses: tuple[cameras.Box, ...]
     left: Float[np.ndarray, " n"]
     presence: Float[np.ndarray, " n"]
+
+    def at(self, index) -> "FoundHands":
+        """Some of the frames."""
+        guesses = tuple(cameras.Box(*(x[index] for x in box)) for box in self.guesses)
+        return FoundHands(guesses, self.left[index], self.presence[index])
+
+    @property
+    def box(self) -> cameras.Box:
+        """The best guess."""
+        return self.guesses[0]
 
 
 def load_predictor(folder: str | Path | None = None) -> "Predictor":
@@ -90,7 +105,7 @@ class Predictor:
                 one = self.perceive(image[None], K[None], _stack([box]), side)
                 sureness = one.joint_confidence.mean()
             if sureness < SURE and seen[t]:  # lost, or about to be: what does the finder say?
-                other = self._acquire(image[None], K[None], _at(found.box, [t]), side)
+                other = self._acquire(image[None], K[None], found.at([t]), side)
                 if other.joint_confidence.mean() >= max(sureness, NEW):
                     one = other
             if _is_seen(one):
@@ -126,7 +141,7 @@ class Predictor:
         frames = frames[np.linspace(0, len(frames) - 1, min(SIDE_FRAMES, len(frames))).astype(int)]
         if not len(frames):
             return False
-        some = FoundHands(_at(found.box, frames), found.left[frames], found.presence[frames])
+        some = found.at(frames)
         K = np.repeat(K[None], len(frames), axis=0)
         right, left = (self._acquire_all(images[frames], K, some, np.full(len(frames), s)) for s in (False, True))
         return bool(self._sureness(left, some.left).sum() > self._sureness(right, 1 - some.left).sum())
@@ -137,22 +152,28 @@ class Predictor:
 
     def _acquire_all(self, images, K, found, is_left) -> Prediction:
         parts = [slice(start, start + BATCH) for start in range(0, len(images), BATCH)]
-        outs = [self._acquire(images[p], K[p], _at(found.box, p), is_left[p]) for p in parts]
+        outs = [self._acquire(images[p], K[p], found.at(p), is_left[p]) for p in parts]
         return jax.tree.map(lambda *x: np.concatenate(x), *outs)
 
     def find(self, images: UInt8[np.ndarray, "n h w 3"]) -> FoundHands:
         """Where the finder sees a hand in each frame, on its own."""
         small = np.stack([shrink_frame(image, self.frame_size) for image in images])
         outs = [self._find(self.params, chunk) for chunk in _chunks(small)]
-        parts = [np.concatenate([np.asarray(o[k], np.float64) for o in outs])[: len(images)] for k in range(4)]
-        uv, spread, left, presence = parts
+        out = jax.tree.map(lambda *x: np.concatenate(x)[: len(images)].astype(np.float64), *outs)
+        uv, left, presence, places = out
         to_frame = fit_frame(images.shape[2], images.shape[1], self.frame_size)
-        joints = (uv * self.frame_size - 0.5 - to_frame[:2, 2]) / to_frame[0, 0]
+
+        def to_image(points):
+            return (points * self.frame_size - 0.5 - to_frame[:2, 2]) / to_frame[0, 0]
+
         make = cameras.upright_box if self.crop == "box" else cameras.hand_box
-        box = make(joints, self.margin)
-        extent = EXTENT_IN_SPREADS * spread * self.frame_size / to_frame[0, 0] * self.margin
-        box = box._replace(size=np.maximum(box.size, extent))
-        return FoundHands(box, _sigmoid(left), _sigmoid(presence))
+        box = make(to_image(uv), self.margin)
+        guesses = []
+        for center, spread in places:
+            extent = EXTENT_IN_SPREADS * spread * self.frame_size / to_frame[0, 0] * self.margin
+            guesses.append(cameras.Box(to_image(center), extent, box.angle))
+        guesses[0] = box._replace(size=np.maximum(box.size, guesses[0].size))
+        return FoundHands(tuple(guesses), _sigmoid(left), _sigmoid(presence))
 
     def perceive(
         self,
@@ -179,15 +200,16 @@ class Predictor:
         prediction = jax.tree.map(lambda *x: np.concatenate(x)[: len(images)], *outs)
         return _mirror_back(prediction, is_left)
 
-    def _acquire(self, images, K, box, is_left):
-        """Look at the found box turned and shrunk in several ways, keep the surest, look again at what was seen."""
-        turns, scales = (x.ravel() for x in np.meshgrid(TURNS, SCALES))
-        n, m = len(images), len(turns)
-        ways = cameras.Box(
-            np.repeat(box.center, m, axis=0),
-            np.repeat(box.size, m) * np.tile(scales, n),
-            np.repeat(box.angle, m) + np.tile(turns, n),
-        )
+    def _acquire(self, images, K, found, is_left):
+        """Look at the found boxes turned and shrunk in several ways, keep the surest, look again at what was seen."""
+        ways = [
+            box._replace(angle=box.angle + turn, size=box.size * scale)
+            for box in found.guesses
+            for scale in SCALES
+            for turn in TURNS
+        ]
+        n, m = len(images), len(ways)
+        ways = cameras.Box(*(np.stack(x, axis=1).reshape(n * m, *x[0].shape[1:]) for x in zip(*ways, strict=True)))
         tries = self.perceive(np.repeat(images, m, axis=0), np.repeat(K, m, axis=0), ways, np.repeat(is_left, m))
         surest = tries.joint_confidence.mean(-1).reshape(n, m).argmax(-1)
         joints = tries.hand.joints[np.arange(n) * m + surest]
@@ -210,21 +232,26 @@ class Predictor:
         return box if inside and 8 < box.size < 3 * max(w, h) else None
 
     def _find_joints(self, params, frames):
-        """Joints, their spread in the frame, side and presence logits.
+        """Joints, side and presence logits, and guesses of where the hand is: centre and spread, in frame sides.
 
-        The spread is that of all heatmaps together, in frame sides along the longer axis: it covers the hand and the
-        doubt about it, where soft-argmax joints shrink towards their middle.
+        The spread is that of all heatmaps together along the longer axis: it covers the hand and the doubt about it,
+        where soft-argmax joints shrink towards their middle. The first guess is the mean of the heatmaps, the others
+        are what lies around their highest places: in doubt between two places the mean is at neither.
         """
         found = self.model.apply({"params": params}, frames, method=Amt.find)
         p = jnp.exp(found.log_heatmaps).mean(1)
-        cells = (jnp.arange(p.shape[1], dtype=p.dtype) + 0.5) / p.shape[1]
-        x, y = p.sum(1), p.sum(2)
-        mx, my = x @ cells, y @ cells
-        dx, dy = cells[None] - mx[:, None], cells[None] - my[:, None]
-        xx, yy = (x * dx * dx).sum(1), (y * dy * dy).sum(1)
-        xy = jnp.einsum("bhw,bh,bw->b", p, dy, dx)
-        largest = (xx + yy) / 2 + jnp.sqrt(((xx - yy) / 2) ** 2 + xy**2 + 1e-12)
-        return found.uv, jnp.sqrt(largest), found.left, found.presence
+        n = p.shape[1]
+        cells = jnp.arange(n)
+        left_over = jax.lax.reduce_window(p, 0.0, jax.lax.add, (1, 3, 3), (1, 1, 1), "SAME")
+        places = [_place(p)]
+        for _ in range(PEAKS):
+            row, column = jnp.divmod(left_over.reshape(-1, n * n).argmax(-1), n)
+            near = (jnp.abs(cells[None, :, None] - row[:, None, None]) <= PEAK_REACH * n) & (
+                jnp.abs(cells[None, None] - column[:, None, None]) <= PEAK_REACH * n
+            )
+            places.append(_place(jnp.where(near, p, 0.0)))
+            left_over = jnp.where(near, 0.0, left_over)
+        return found.uv, found.left, found.presence, places
 
     def _perceive_crops(self, params, images, K, R_crop_camera) -> Prediction:
         out = self.model.apply({"params": params}, images, K, self.hand, method=Amt.perceive)
@@ -289,8 +316,17 @@ def _stack(boxes) -> cameras.Box:
     return cameras.Box(*(np.stack(x) for x in zip(*boxes, strict=True)))
 
 
-def _at(box: cameras.Box, index) -> cameras.Box:
-    return cameras.Box(*(x[index] for x in box))
+def _place(p: Float[jax.Array, "b n n"]) -> tuple[Float[jax.Array, "b 2"], Float[jax.Array, " b"]]:
+    """Mean and standard deviation (along the longer axis) of weights over the cells of the unit square."""
+    cells = (jnp.arange(p.shape[1], dtype=p.dtype) + 0.5) / p.shape[1]
+    p = p / p.sum((1, 2), keepdims=True)
+    x, y = p.sum(1), p.sum(2)
+    center = jnp.stack([x @ cells, y @ cells], axis=-1)
+    dx, dy = cells[None] - center[:, :1], cells[None] - center[:, 1:]
+    xx, yy = (x * dx * dx).sum(1), (y * dy * dy).sum(1)
+    xy = jnp.einsum("bhw,bh,bw->b", p, dy, dx)
+    largest = (xx + yy) / 2 + jnp.sqrt(((xx - yy) / 2) ** 2 + xy**2 + 1e-12)
+    return center, jnp.sqrt(largest)
 
 
 def _chunks(x: np.ndarray, size: int = BATCH) -> list[np.ndarray]:
