@@ -187,6 +187,13 @@ def test_s0_train_has_all_its_samples():
     assert sum(run.num_frames for run in make_runs(full_size(), "s0", "train")) == 465_504
 
 
+def test_all_is_every_recording():
+    sequences = [(s, q, 8, 2) for s in range(10) for q in range(5)]
+    runs = dexycb.make_runs(sequences, "s0", "all")
+    parts = [dexycb.make_runs(sequences, "s0", part) for part in ("train", "val", "test")]
+    assert sorted(runs) == sorted(sum(parts, [])) and len(runs) == 10 * 5 * 8
+
+
 def test_official_splits_by_their_definition():
     """Which subjects, sequences and cameras the toolkit lists for each part."""
     seen = {split: Counter() for split in dexycb.SPLITS}
@@ -196,7 +203,8 @@ def test_official_splits_by_their_definition():
                 for split in dexycb.SPLITS:
                     seen[split][part_of(split, s, q, c), {"s0": (s, q % 5), "s1": s, "s2": c, "s3": q // 5}[split]] += 1
     parts = {
-        split: {part: {k for p, k in counts if p == part} for part in dexycb.PARTS} for split, counts in seen.items()
+        split: {part: {k for p, k in counts if p == part} for part in dexycb.PARTS if part != "all"}
+        for split, counts in seen.items()
     }
     assert parts["s0"]["val"] == {(0, 4), (1, 4)} and parts["s0"]["test"] == {(s, 4) for s in range(2, 10)}
     assert parts["s1"] == {"train": {0, 1, 2, 3, 4, 5, 9}, "val": {6}, "test": {7, 8}}

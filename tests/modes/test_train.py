@@ -77,6 +77,19 @@ def test_evaluation_stands_beside_the_training_mean(config, trained, tmp_path):
 
 
 @pytest.mark.slow
+def test_one_component_learns_from_given_weights_and_the_other_stays(trained, root, tmp_path):
+    config = demo.get_config("tiny")
+    config.data.root = str(root)
+    config.train.update(component="finder", start_from=str(trained), steps=2)
+    train.run(config, tmp_path, None)
+    before, after = (weights.load(folder / "weights.safetensors")[0] for folder in (trained, tmp_path))
+    for a, b in zip(_leaves(before["perception"]), _leaves(after["perception"]), strict=True):
+        np.testing.assert_array_equal(a, b)
+    moved = [np.abs(a - b).max() for a, b in zip(_leaves(before["finder"]), _leaves(after["finder"]), strict=True)]
+    assert max(moved) > 0
+
+
+@pytest.mark.slow
 def test_trained_weights_predict(trained):
     predictor = load_predictor(trained)
     images = np.random.default_rng(0).integers(0, 255, (3, 120, 160, 3), np.uint8)
