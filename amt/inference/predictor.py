@@ -19,9 +19,9 @@ from amt.structs import Camera, Contacts, HandPose, ObjectPoses, Prediction
 
 BATCH = 16  # frames that the finder and `stills` take at a time
 PRESENCE = 0.5  # probability above which a frame has a hand
-SURE = 0.2  # mean joint confidence below which the finder is asked again about a hand that is followed
-NEW = 0.1  # from which what the finder found is a hand
-LOST = 0.05  # below which a hand that was followed is lost
+SURE = 0.3  # mean joint confidence below which the finder is asked again about a hand that is followed
+NEW = 0.2  # from which what the finder found is a hand
+LOST = 0.2  # below which a hand that was followed is lost
 OBJECT_CONFIDENCE = 0.4
 EXTENT_IN_SPREADS = 3.4  # of the joints of an open hand along the hand
 # Ways to turn and shrink a found box: the finder is rough, the perception model knows which crop it understands.
