@@ -241,13 +241,13 @@ class Predictor:
         found = self.model.apply({"params": params}, frames, method=Amt.find)
         p = jnp.exp(found.log_heatmaps).mean(1)
         n = p.shape[1]
-        cells = jnp.arange(n)
+        cells, reach = jnp.arange(n), round(PEAK_REACH * n)
         left_over = jax.lax.reduce_window(p, 0.0, jax.lax.add, (1, 3, 3), (1, 1, 1), "SAME")
         places = [_place(p)]
         for _ in range(PEAKS):
             row, column = jnp.divmod(left_over.reshape(-1, n * n).argmax(-1), n)
-            near = (jnp.abs(cells[None, :, None] - row[:, None, None]) <= PEAK_REACH * n) & (
-                jnp.abs(cells[None, None] - column[:, None, None]) <= PEAK_REACH * n
+            near = (jnp.abs(cells[None, :, None] - row[:, None, None]) <= reach) & (
+                jnp.abs(cells[None, None] - column[:, None, None]) <= reach
             )
             places.append(_place(jnp.where(near, p, 0.0)))
             left_over = jnp.where(near, 0.0, left_over)
