@@ -22,7 +22,7 @@ from amt.structs import Batch
 
 DECIMETRES = 10.0
 FINGERTIP_IMPORTANCE = 1.5
-CONFIDENT_ERROR = 0.05  # crop sides: a joint nearer than this to its label counts as seen
+CONFIDENT_ERROR = 0.1  # crop sides: a joint nearer than this to its label counts as seen
 CONTACT_DISTANCE = 0.005  # metres
 NUM_CONTACTS = 10
 
@@ -62,7 +62,7 @@ def labels(batch: Batch, hand: HandModel) -> Labels:
 
 
 def contact_labels(vertices: Float[Array, "b v 3"], batch: Batch) -> tuple[Float[Array, "b c 3"], Bool[Array, "b c"]]:
-    """Up to ten points of the hand nearer than 5 mm to the grasped object, by farthest-point sampling."""
+    """Up to ten points of the hand within 5 mm of the surface of the grasped object, by farthest-point sampling."""
     half, axis = (jnp.asarray(t) for t in primitive_table())
     b = vertices.shape[0]
     index = jnp.maximum(batch.grasped, 0)
@@ -71,7 +71,7 @@ def contact_labels(vertices: Float[Array, "b v 3"], batch: Batch) -> tuple[Float
     pose = batch.object_pose[rows, index]
     known = batch.hand_pose_valid & batch.object_valid[rows, index] & (batch.grasped >= 0)
     local = jnp.einsum("bji,bvj->bvi", pose[:, :, :3], vertices - pose[:, None, :, 3])
-    near = primitives.signed_distance(local, half[ids], axis[ids]) < CONTACT_DISTANCE
+    near = jnp.abs(primitives.signed_distance(local, half[ids], axis[ids])) < CONTACT_DISTANCE
     candidate = near & known[:, None]
 
     def farthest(gap, _):
@@ -121,7 +121,7 @@ def _root_relative(x):
 
 
 def hand_losses(out: PerceptionOutput, batch: Batch, target: Labels) -> dict[str, Float[Array, ""]]:
-    """Joints of every stage (root-relative), rotations, shape, vertices, reprojection, confidence."""
+    """Joints of every stage (root-relative), rotations, shape, vertices, reprojection, confidence, side."""
     valid, posed = batch.joints_valid, batch.hand_pose_valid
     truth = _root_relative(batch.joints_3d)
 
@@ -139,6 +139,7 @@ def hand_losses(out: PerceptionOutput, batch: Batch, target: Labels) -> dict[str
     pixel_error = jnp.abs(pixels - batch.joints_2d).sum(-1) / size
     seen = (jax.lax.stop_gradient(pixel_error) < CONFIDENT_ERROR) & valid[:, None]
     confidence = optax.sigmoid_binary_cross_entropy(out.hand.confidence, seen.astype(jnp.float32)).mean(-1)
+    side = optax.sigmoid_binary_cross_entropy(out.right, 1.0 - batch.shows_left.astype(jnp.float32))
     return {
         "hand_keypoints": joints(out.keypoints_3d),
         "hand_coarse": joints(out.coarse.joints),
@@ -149,6 +150,7 @@ def hand_losses(out: PerceptionOutput, batch: Batch, target: Labels) -> dict[str
         "hand_shape": masked_mean(shape, posed),
         "reprojection": masked_mean(jnp.minimum(pixel_error, 1.0).mean(-1), valid),
         "hand_confidence": masked_mean(confidence, valid | ~batch.hand_visible),
+        "hand_side": masked_mean(side, valid | batch.shows_left),
     }
 
 
@@ -191,7 +193,7 @@ def object_losses(
     classes = -log_classes[rows, chosen, ids]
     real = jnp.zeros((b, q)).at[rows, chosen].set(valid.astype(jnp.float32))
     confidence = optax.sigmoid_binary_cross_entropy(out.confidence, real).mean(-1)
-    labelled = batch.hand_visible
+    labelled = batch.hand_visible & ~batch.shows_left
     return {
         "object_position": masked_mean(smooth, valid),
         "object_rotation": masked_mean(candidates.min(-1), valid),

@@ -77,8 +77,10 @@ class Batch:
 
     Left hands are already mirrored. `object_pose` is model to crop camera; `hand_pose` is the MANO layout in the frame
     of the original camera (3 axis-angle, 45 PCA), `R_crop_camera` takes it to the crop's. `hand_visible` is False for
-    a crop of something else. `frame` is the whole image fitted into a square; `frame_joints` are 2D joints in
-    its sides (0..1), valid where they lie inside. Every label has its mask.
+    a crop of something else, `shows_left` True where the side was guessed wrong on purpose: such a crop teaches nothing
+    but the side. `frame` is the whole image fitted into a square; `frame_joints` are 2D joints in
+    its sides (0..1), valid where they lie inside. Every label has its mask. When one component is trained alone, the
+    other's fields are None.
     """
 
     image: UInt8[Array, "batch size size 3"]
@@ -88,6 +90,7 @@ class Batch:
     joints_2d: Float[Array, "batch 21 2"]
     joints_valid: Bool[Array, " batch"]
     hand_visible: Bool[Array, " batch"]
+    shows_left: Bool[Array, " batch"]
     hand_pose: Float[Array, "batch 48"]
     betas: Float[Array, "batch 10"]
     hand_pose_valid: Bool[Array, " batch"]
@@ -105,10 +108,14 @@ class Batch:
 
 @flax.struct.dataclass
 class Prediction:
-    """What was seen in T frames: hand, objects and contacts in the frame of `camera`."""
+    """What was seen in T frames: hand, objects and contacts in the frame of `camera`.
+
+    `side_confidence` is the probability that each frame, on its own, gives to the side of `hand.is_left`.
+    """
 
     hand: HandPose
     joint_confidence: Float[Array, "*batch 21"]
+    side_confidence: Float[Array, "*batch"]
     objects: ObjectPoses
     contacts: Contacts
     camera: Camera

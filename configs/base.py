@@ -13,6 +13,7 @@ def get_config() -> ConfigDict:
             "compilation_cache_dir": "~/.cache/amt/jax",  # $JAX_COMPILATION_CACHE_DIR wins
             "mesh": {"data": -1, "fsdp": 1, "tensor": 1},  # devices along each axis; -1 takes what is left
             "data": data(),
+            "validate": {"num_workers": 2},  # processes that read; 0 reads in this one
             "generate": generate(),
             "model": model(),
             "finder": finder(),
@@ -37,7 +38,8 @@ def data() -> dict:
         "crop_margin": 1.35,  # side of the crop / extent of the joints
         "crop_jitter": 0.06,  # training: standard deviation of box centre and log size, in box sides
         "roll_jitter": 0.25,  # training: standard deviation of the crop's roll, radians
-        "wrong_roll_share": 0.05,  # training: share of crops with any roll at all, as a finder sometimes gives
+        "rough_share": 0.15,  # training: share of crops as rough as a finder's first guess
+        "wrong_side_share": 0.4,  # training: share of crops of a left hand, from which only the side is learned
         "no_hand_share": 0.08,  # training: share of crops and frames without a hand
         "color_jitter": 0.3,  # training: gain, tint, offset, noise
         "min_visible_share": 0.6,  # samples with fewer of their joints inside the image are not learned from
@@ -85,9 +87,9 @@ def model() -> dict:
 
 def finder() -> dict:
     return {
-        "frame_size": 128,  # pixels, the side that the whole frame is fitted into
+        "frame_size": 160,  # pixels, the side that the whole frame is fitted into; a multiple of 16
         "hidden_dim": 128,
-        "stem": (24, 64),
+        "stem": (24, 64),  # channels at strides 4 and 8
         "depth": 3,
         "num_heads": 4,
         "mlp_dim": 256,
@@ -123,9 +125,10 @@ def train() -> dict:
             "hand_vertices": 0.15,
             "hand_shape": 0.03,
             "hand_confidence": 0.05,
+            "hand_side": 0.5,
             "reprojection": 0.2,
-            "object_position": 0.1,
-            "object_rotation": 0.05,
+            "object_position": 0.2,
+            "object_rotation": 0.1,
             "object_class": 0.02,
             "object_confidence": 0.05,
             "contact_point": 0.05,
@@ -143,7 +146,7 @@ def evaluate() -> dict:
         "checkpoint": "",  # a folder of --mode=train or a .safetensors file; empty: the embedded weights
         "part": "test",  # all: the data set is held out as a whole
         "batch_size": 64,  # images held at a time
-        "max_samples": 0,  # evenly spaced over the part; 0 takes all
+        "max_samples": 0,  # in whole videos, evenly spaced over the part; 0 takes all
     }
 
 
@@ -159,6 +162,7 @@ def predict() -> dict:
     return {
         "checkpoint": "",  # a folder of --mode=train or a .safetensors file; empty: the embedded weights
         "max_frames": 0,  # from the start of the video; 0 takes all
+        "side": "auto",  # which hand the video shows: auto (decided once, from several frames), left, right
         "smoothing": "savgol",  # savgol: Savitzky-Golay, looks ahead; one_euro: causal; none
         "savgol_window": 0.3,  # seconds
         "savgol_order": 2,  # of the polynomial

@@ -145,6 +145,11 @@ def test_every_built_mode_has_its_module_and_every_config_loads():
 
 def test_progress_in_a_log_says_how_far(capsys):
     assert list(common.Progress("abc", "letters", stream=sys.stdout)) == ["a", "b", "c"]
+    resumed = common.Progress(1000, "steps", stream=sys.stdout)
+    resumed.start -= 10.0
+    resumed.skip(900, "resumed")
+    resumed.update(50)
+    assert "950/1000 steps  5/s  10 s left" in resumed.text()
     with common.Progress(4, "steps", stream=sys.stdout) as progress:
         progress.update(2, note="loss 0.5")
         assert "2/4 steps" in progress.text() and "left" in progress.text() and "loss 0.5" in progress.text()

@@ -41,7 +41,7 @@ def touching(batch):
 
 @pytest.fixture(scope="module")
 def batch():
-    made = touching(make_batch(6))
+    made = touching(make_batch(12))
     assert made.joints_valid[:2].all() and not made.joints_valid.all()
     return made
 
@@ -87,7 +87,8 @@ def perfect(batch, seed=0):
     there = np.where(batch.frame_has_hand, 20, -20).astype(f32)
     maps = np.full((n, 21, CELLS, CELLS), -np.log(CELLS**2), f32)
     found = Found(batch.frame_joints, sure, there, maps)
-    return PerceptionOutput(keypoints, joints, coarse, hand, joints, objects, contacts), found
+    right = np.where(batch.shows_left, -20, 20).astype(f32)
+    return PerceptionOutput(keypoints, joints, coarse, hand, joints, right, objects, contacts), found
 
 
 def terms(out, found, batch):
@@ -101,6 +102,20 @@ def test_a_perfect_answer_costs_nothing(batch):
     for name, value in values.items():
         if "heatmap" not in name:
             assert abs(value) < 2e-3, name  # geodesic angles of float32 rotations
+
+
+def test_crops_of_a_left_hand_teach_the_side_alone(batch):
+    out, found = perfect(batch)
+    left = batch.replace(
+        shows_left=np.ones_like(batch.shows_left),
+        joints_valid=np.zeros_like(batch.joints_valid),
+        hand_pose_valid=np.zeros_like(batch.hand_pose_valid),
+        hand_visible=np.ones_like(batch.hand_visible),
+        object_valid=np.zeros_like(batch.object_valid),
+    )
+    values = {k: v for k, v in terms(out, found, left).items() if not k.startswith("finder")}
+    assert values.pop("hand_side") == pytest.approx(20, rel=1e-3)
+    assert not any(values.values()), values
 
 
 def test_heatmap_terms_are_cross_entropies(batch):

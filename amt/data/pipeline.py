@@ -9,35 +9,51 @@ import numpy as np
 from absl import flags
 
 from amt.data.dexycb import DexYCB
+from amt.data.quarantine import Quarantine, Readable, Watch, try_load
 from amt.data.transforms import TransformConfig, network_sample
 from amt.structs import Batch
 
 
 @dataclasses.dataclass
 class TrainTransform(grain.RandomMapTransform):
-    """Jittered crops; the generator is Grain's, a function of seed and position."""
+    """Jittered crops of the sample of an index; the generator is Grain's, a function of seed and position."""
 
+    source: DexYCB
     config: TransformConfig
+    quarantine: Quarantine | None
 
-    def random_map(self, element, rng: np.random.Generator):
-        return network_sample(element, rng, self.config)
+    def random_map(self, element: int, rng: np.random.Generator):
+        def make(sample):
+            return network_sample(sample, rng, self.config)
+
+        if self.quarantine is None:
+            return make(self.source[element])
+        return Readable(self.source, self.quarantine).load(element, make)
 
 
 def train_iterator(
-    source: DexYCB, config: TransformConfig, batch_size: int, seed: int, num_workers: int
+    source: DexYCB,
+    config: TransformConfig,
+    batch_size: int,
+    seed: int,
+    num_workers: int,
+    quarantine: Quarantine | None = None,
 ) -> grain.DatasetIterator:
     """Endless batches of host arrays for this process: shuffled anew each epoch, its state can be saved.
 
-    `batch_size` is over all processes. The order is the same for any number of workers.
+    `batch_size` is over all processes. The order is the same for any number of workers. With a `quarantine`
+    samples that cannot be read are listed there and replaced; too many of them, and without one the first, raise
+    UserError.
     """
     config.check()
+    size = batch_size // jax.process_count()
     dataset = (
-        grain.MapDataset.source(source)
+        grain.MapDataset.range(len(source))
         .seed(seed)
         .shuffle()[jax.process_index() :: jax.process_count()]
         .repeat()
-        .random_map(TrainTransform(config))
-        .batch(batch_size // jax.process_count(), batch_fn=stack)
+        .random_map(TrainTransform(source, config, quarantine))
+        .batch(size, batch_fn=stack)
         .to_iter_dataset(grain.ReadOptions(num_threads=1 if num_workers else 2, prefetch_buffer_size=4))
     )
     if num_workers:
@@ -45,12 +61,17 @@ def train_iterator(
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=4)
         dataset = dataset.mp_prefetch(options)
+    if quarantine is not None:
+        for folder in source.empty:
+            quarantine.add(folder, "a sequence without frames")
+        dataset = dataset.map(Watch(quarantine, size, len(source)))
     return iter(dataset)
 
 
 def stack(samples) -> Batch:
-    """A list of samples as one `Batch` of host arrays."""
-    return Batch(**{k: np.stack([s[k] for s in samples]) for k in samples[0]})
+    """A list of samples as one `Batch` of host arrays; fields that the samples lack are None."""
+    fields = dict.fromkeys(f.name for f in dataclasses.fields(Batch))
+    return Batch(**fields | {k: np.stack([s[k] for s in samples]) for k in samples[0]})
 
 
 def to_mesh(batch: Batch, sharding: jax.sharding.Sharding) -> Batch:
@@ -59,16 +80,30 @@ def to_mesh(batch: Batch, sharding: jax.sharding.Sharding) -> Batch:
 
 
 def eval_batches(
-    source: DexYCB, config: TransformConfig, batch_size: int, max_samples: int
+    source: DexYCB,
+    config: TransformConfig,
+    batch_size: int,
+    max_samples: int,
+    quarantine: Quarantine | None = None,
 ) -> Iterator[tuple[Batch, np.ndarray]]:
     """Batches without jitter in the source's order, or evenly spaced over it; the last one is padded.
 
-    Yields the batch and which of its samples are real.
+    Yields the batch and which of its samples are real. With a `quarantine` samples that cannot be read are listed
+    there and left out, without one the first raises UserError.
     """
+
+    def load(i: int) -> dict | None:
+        def make(sample):
+            return network_sample(sample, None, config)
+
+        return make(source[i]) if quarantine is None else try_load(source, i, make, quarantine)
+
     count = len(source) if max_samples <= 0 else min(max_samples, len(source))
     indices = np.linspace(0, len(source) - 1, count).round().astype(int)
     for start in range(0, count, batch_size):
         chosen = indices[start : start + batch_size]
-        samples = [network_sample(source[int(i)], None, config) for i in chosen]
+        samples = [sample for i in chosen if (sample := load(int(i))) is not None]
+        if not samples:
+            continue
         real = np.arange(batch_size) < len(samples)
         yield stack(samples + [samples[-1]] * (batch_size - len(samples))), real

@@ -14,12 +14,16 @@ from amt.errors import UserError
 from amt.geometry import cameras, mirror
 
 CROPS = ("aligned", "box", "full")
+ROUGH_SHIFT, ROUGH_SCALE = 0.18, 0.35  # deviations of centre (box sides) and log size of a finder's box; any roll
 OBJECT_REACH = 0.3  # objects count whose centre lies in the crop or this share of its side around it
 
 
 @dataclasses.dataclass(frozen=True)
 class TransformConfig:
-    """`crop` is aligned, box or full; sizes in pixels; jitters are explained in configs/base.py."""
+    """`crop` is aligned, box or full; sizes in pixels; jitters are explained in configs/base.py.
+
+    `component` is what the samples are for: all, finder (no crops are made) or perception (no frames).
+    """
 
     crop: str
     image_size: int
@@ -27,10 +31,12 @@ class TransformConfig:
     crop_margin: float
     crop_jitter: float
     roll_jitter: float
-    wrong_roll_share: float
+    rough_share: float
+    wrong_side_share: float
     no_hand_share: float
     color_jitter: float
     min_visible_share: float
+    component: str = "all"
 
     def check(self) -> None:
         """Raises `UserError` for an unknown crop."""
@@ -47,13 +53,15 @@ def decode(color: bytes) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def network_sample(sample: dict, rng: np.random.Generator | None, config: TransformConfig) -> dict:
-    """The fields of `structs.Batch` for one sample of `DexYCB`."""
+    """The fields of `structs.Batch` that `config.component` needs, for one sample of `DexYCB`."""
     image = decode(sample["color"])
-    right_image, right_sample = mirror_sample(image, sample) if sample["is_left"] else (image, sample)
-    return {
-        **crop_sample(right_image, right_sample, rng, config),
-        **frame_sample(image, sample, rng, config),
-    }
+    if config.component == "finder":
+        return frame_sample(image, sample, rng, config)
+    wrong_side = rng is not None and rng.random() < config.wrong_side_share
+    mirrored = bool(sample["is_left"]) != wrong_side
+    crop_image, crop_labels = mirror_sample(image, sample) if mirrored else (image, sample)
+    crop = crop_sample(crop_image, crop_labels, rng, config, wrong_side)
+    return crop if config.component == "perception" else {**crop, **frame_sample(image, sample, rng, config)}
 
 
 def mirror_sample(image: UInt8[np.ndarray, "h w 3"], sample: dict) -> tuple[np.ndarray, dict]:
@@ -71,7 +79,7 @@ def mirror_sample(image: UInt8[np.ndarray, "h w 3"], sample: dict) -> tuple[np.n
         ),
         "object_pose": mirror.mirror_object_pose(sample["object_pose"]),
     }
-    return np.ascontiguousarray(mirror.mirror_image(image)), {**sample, **changed}
+    return cv2.flip(image, 1), {**sample, **changed}
 
 
 def visible_share(joints_2d: Float[np.ndarray, "21 2"], width: int, height: int) -> float:
@@ -92,17 +100,21 @@ def label_box(joints_2d: Float[np.ndarray, "21 2"], K, image, config: TransformC
 
 
 def jitter_box(box: cameras.Box, rng: np.random.Generator, config: TransformConfig) -> cameras.Box:
-    """The box as a finder or a tracker might give it: shifted, scaled, rolled, now and then any way."""
-    center = box.center + rng.normal(0, config.crop_jitter, 2) * box.size
-    size = box.size * np.exp(rng.normal(0, config.crop_jitter) * 1.5)
-    roll = rng.normal(0, config.roll_jitter)
-    if rng.random() < config.wrong_roll_share:
-        roll = rng.uniform(-np.pi, np.pi)
-    return cameras.Box(center, size, box.angle + roll)
+    """The box as a tracker gives it, a little shifted, scaled and rolled; now and then as rough as a finder's."""
+    shift, scale, roll = config.crop_jitter, 1.5 * config.crop_jitter, rng.normal(0, config.roll_jitter)
+    if rng.random() < config.rough_share:
+        shift, scale, roll = ROUGH_SHIFT, ROUGH_SCALE, rng.uniform(-np.pi, np.pi)
+    center = box.center + rng.normal(0, shift, 2) * box.size
+    return cameras.Box(center, box.size * np.exp(rng.normal(0, scale)), box.angle + roll)
 
 
-def crop_sample(image, sample: dict, rng: np.random.Generator | None, config: TransformConfig) -> dict:
-    """The crop around the hand, everything rotated into its camera; sometimes a crop of something else."""
+def crop_sample(
+    image, sample: dict, rng: np.random.Generator | None, config: TransformConfig, wrong_side: bool = False
+) -> dict:
+    """The crop around the hand, everything rotated into its camera; sometimes a crop of something else.
+
+    With `wrong_side` image and labels are a left hand's: the crop says so and nothing else.
+    """
     K = sample["K"].astype(np.float64)
     joints_2d = sample["joints_2d"].astype(np.float64)
     seen = visible_share(joints_2d, image.shape[1], image.shape[0])
@@ -121,20 +133,22 @@ def crop_sample(image, sample: dict, rng: np.random.Generator | None, config: Tr
     joints_3d = cameras.rotate(R, sample["joints_3d"].astype(np.float64))
     object_pose = np.einsum("ij,njk->nik", R, sample["object_pose"].astype(np.float64))
     f32 = np.float32
+    right = visible and not wrong_side
     return {
         "image": pixels,
         "K": crop.K.astype(f32),
         "R_crop_camera": R.astype(f32),
         "joints_3d": joints_3d.astype(f32),
         "joints_2d": cameras.warp_points(crop.H_crop_image, joints_2d).astype(f32),
-        "joints_valid": np.bool_(labelled and visible),
+        "joints_valid": np.bool_(labelled and right),
         "hand_visible": np.bool_(visible),
+        "shows_left": np.bool_(labelled and visible and wrong_side),
         "hand_pose": sample["hand_pose"][:48].astype(f32),
         "betas": sample["betas"].astype(f32),
-        "hand_pose_valid": np.bool_(sample["hand_pose_valid"] and visible),
+        "hand_pose_valid": np.bool_(sample["hand_pose_valid"] and right),
         "object_pose": object_pose.astype(f32),
         "object_ids": sample["object_ids"].astype(np.int32),
-        "object_valid": _objects_in_crop(object_pose, sample["object_valid"], crop.K, config.image_size) & visible,
+        "object_valid": _objects_in_crop(object_pose, sample["object_valid"], crop.K, config.image_size) & right,
         "grasped": np.int32(sample["grasped"]),
     }
 

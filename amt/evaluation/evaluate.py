@@ -1,4 +1,7 @@
-"""A predictor over a data set: every frame on its own, found by the predictor itself, nothing given by labels."""
+"""A predictor over a data set: found by the predictor itself, nothing given by labels.
+
+Every frame on its own, but for the side: the frames of one video share their hand, as in `Predictor.__call__`.
+"""
 
 from collections.abc import Callable
 
@@ -11,7 +14,7 @@ from amt.data.transforms import decode, visible_share
 from amt.errors import UserError
 from amt.evaluation.baseline import REFERENCE_PX, TrainingMean, reference_box, to_reference
 from amt.geometry import cameras
-from amt.inference.predictor import Predictor
+from amt.inference.predictor import Predictor, choose
 from amt.structs import Prediction
 
 
@@ -24,25 +27,24 @@ def evaluate(
     min_visible: float,
     report: Callable[[int], None],
 ) -> dict[str, float]:
-    """Figures over the source, or over `max_samples` spread evenly over it (0: all).
+    """Figures over the source, or over whole videos spread evenly over it, about `max_samples` frames (0: all).
 
     A hand that the finder does not find counts with whatever is seen at its best guess: nothing is left out but the
     samples without a label or with fewer than `min_visible` of their joints in the image. Raises `UserError` where
     nothing is left.
     """
-    count = len(source) if max_samples <= 0 else min(max_samples, len(source))
     rows: list[dict[str, float]] = []
     pending: list[tuple[dict, np.ndarray]] = []
-    for i in np.linspace(0, len(source) - 1, count).round().astype(int):
-        sample = source[int(i)]
-        image = decode(sample["color"])
-        labelled = sample["joints_valid"] and visible_share(sample["joints_2d"], *image.shape[1::-1]) >= min_visible
-        if pending and (len(pending) == batch_size or image.shape != pending[0][1].shape):
+    for clip in chosen_clips(source, max_samples):
+        samples = [source[i] for i in clip]
+        images = [decode(sample["color"]) for sample in samples]
+        if pending and (len(pending) + len(clip) > batch_size or images[0].shape != pending[0][1].shape):
             rows += _score(predictor, pending, mean)
             pending = []
-        if labelled:
-            pending.append((sample, image))
-        report(1)
+        for sample, image in zip(samples, images, strict=True):
+            if sample["joints_valid"] and visible_share(sample["joints_2d"], *image.shape[1::-1]) >= min_visible:
+                pending.append((sample | {"clip": clip.start}, image))
+        report(len(clip))
     if pending:
         rows += _score(predictor, pending, mean)
     if not rows:
@@ -50,12 +52,23 @@ def evaluate(
     return _summary(rows)
 
 
+def chosen_clips(source: DexYCB, max_samples: int) -> list[range]:
+    """Whole videos, evenly spaced, of about `max_samples` frames together; 0 takes all."""
+    clips = source.clips()
+    if not 0 < max_samples < len(source):
+        return clips
+    count = max(1, round(max_samples * len(clips) / len(source)))
+    return [clips[i] for i in np.linspace(0, len(clips) - 1, count).round().astype(int)]
+
+
 def _score(predictor: Predictor, pending, mean: TrainingMean) -> list[dict[str, float]]:
     images = np.stack([image for _, image in pending])
     labels = {k: np.stack([s[k] for s, _ in pending]) for k in pending[0][0] if k not in ("color", "seg")}
     K = labels["K"].astype(np.float64)
-    prediction = predictor.stills(images, K)
-    told = predictor.stills(images, K, labels["is_left"]).hand.joints  # as a data set or a person can tell the side
+    right, left, odds = predictor.both_sides(images, K)
+    _, clip = np.unique(labels["clip"], return_inverse=True)
+    prediction = choose(np.bincount(clip, odds)[clip] > 0, left, right)
+    told = choose(labels["is_left"], left, right).hand.joints  # as a data set or a person can tell the side
     found = predictor.find(images)
     n = len(pending)
     boxes = [reference_box(p) for p in labels["joints_2d"]]
@@ -75,18 +88,25 @@ def _score(predictor: Predictor, pending, mean: TrainingMean) -> list[dict[str, 
         "mean_aligned_mpjpe_mm": _aligned_mean_error(labels, mean, predictor.margin),
         "mean_skeleton_pa_mpjpe_mm": _pa(np.broadcast_to(mean.skeleton, (n, 21, 3)), labels["joints_3d"]),
         "error_2d_px": error_2d(in_boxes(cameras.project(_ahead(prediction.hand.joints), K))),
-        "mean_error_2d_px": error_2d(mean.uv),
+        "mean_error_2d_px": error_2d(in_boxes(_mean_in_box(mean, found.box, predictor.margin))),
+        "mean_true_box_error_2d_px": error_2d(mean.uv),
         **_hand_errors(told, labels["joints_3d"], "given_side_"),
         "given_side_pa_mpjpe_mm": _pa(told, labels["joints_3d"]),
         "given_side_error_2d_px": error_2d(in_boxes(cameras.project(_ahead(told), K))),
         "wrist_depth_mm": np.abs(prediction.hand.joints[:, 0, 2] - labels["joints_3d"][:, 0, 2]) * 1000,
         "hand_found_share": prediction.hand.valid.astype(float),
         "side_right_share": (prediction.hand.is_left == labels["is_left"]).astype(float),
+        "still_side_right_share": ((odds > 0) == labels["is_left"]).astype(float),
         "finder_center_share": np.linalg.norm(found.box.center - true_box.center, axis=-1) / true_box.size,
         "finder_angle_deg": np.degrees(np.abs(_wrap(found.box.angle - true_box.angle))),
         **_object_errors(prediction, labels, mean),
     }
     return [{k: float(v[i]) for k, v in columns.items()} for i in range(n)]
+
+
+def _mean_in_box(mean: TrainingMean, box: cameras.Box, margin: float):
+    """Mean joints in the finder's own box, in image pixels: what knowing only where the hand is would give."""
+    return (mean.uv - 0.5) * (box.size / margin)[:, None, None] + box.center[:, None]
 
 
 def _ahead(joints):
@@ -147,6 +167,7 @@ def _summary(rows: list[dict[str, float]]) -> dict[str, float]:
         figures[f"median_{name}"] = float(np.median(columns[name]))
     figures["mpjpe_share_of_mean"] = figures["mpjpe_mm"] / figures["mean_mpjpe_mm"]
     figures["error_2d_share_of_mean"] = figures["error_2d_px"] / figures["mean_error_2d_px"]
+    figures["error_2d_share_of_mean_true_box"] = figures["error_2d_px"] / figures["mean_true_box_error_2d_px"]
     figures["pa_share_of_mean_skeleton"] = figures["pa_mpjpe_mm"] / figures["mean_skeleton_pa_mpjpe_mm"]
     figures["given_side_mpjpe_share_of_mean"] = figures["given_side_mpjpe_mm"] / figures["mean_mpjpe_mm"]
     figures["given_side_error_2d_share_of_mean"] = figures["given_side_error_2d_px"] / figures["mean_error_2d_px"]

@@ -24,13 +24,14 @@ NEW = 0.2  # from which what the finder found is a hand
 LOST = 0.2  # below which a hand that was followed is lost
 OBJECT_CONFIDENCE = 0.4
 EXTENT_IN_SPREADS = 3.4  # of the joints of an open hand along the hand
-# Ways to turn and shrink a found box: the finder is rough, the perception model knows which crop it understands.
-TURNS = (0.0, 0.7, -0.7)
-SCALES = (1.2, 0.8, 0.5)
+# Ways to turn and scale a found box: the finder is rough, the perception model knows which crop it understands.
+TURNS = tuple(np.pi / 4 * np.arange(8))
+FINALISTS = 8  # of the ways, which get further looks before the surest one is chosen
+FINDER_ANGLE = 0.3  # log odds that the finder's angle adds to a look of the same angle, and takes from its opposite
 PEAKS = 3  # places at which the finder's heatmaps are highest, tried beside their mean
 PEAK_REACH = 0.16  # frame sides around a peak that belong to it
-SIDE_FRAMES = 5  # of a clip, on which both sides are tried
-LOOKS = 2  # further crops of a hand that was just found, each from the joints seen in the one before
+SIDE_FRAMES = 8  # of a clip, on which both sides are tried
+LOOKS = 2  # further crops of the finalists, and then of the one chosen, each from the joints seen in the one before
 UNKNOWN_KIND = -1  # of a contact: no data set has labelled kinds and forces yet
 
 
@@ -124,31 +125,37 @@ class Predictor:
         K: Float[np.ndarray, "n 3 3"],
         is_left: Bool[np.ndarray, " n"] | None = None,
     ) -> Prediction:
-        """Frames that have nothing to do with each other; the side is what looks surer, unless it is given."""
-        found = self.find(images)
-        sides = (False, True) if is_left is None else (np.asarray(is_left),)
-        looks = [self._acquire_all(images, K, found, np.broadcast_to(side, len(images))) for side in sides]
-        prediction = looks[0]
+        """Frames that have nothing to do with each other; the side is what looks likelier, unless it is given."""
         if is_left is None:
-            left = self._sureness(looks[1], found.left) > self._sureness(looks[0], 1 - found.left)
-            prediction = _choose(left, looks[1], looks[0])
-        sure = prediction.joint_confidence.mean(-1) >= NEW
-        return prediction.replace(hand=prediction.hand.replace(valid=(found.presence >= PRESENCE) & sure))
+            right, left, odds = self.both_sides(images, K)
+            return choose(odds > 0, left, right)
+        found = self.find(images)
+        return _check(self._acquire_all(images, K, found, np.asarray(is_left)), found)
+
+    def both_sides(
+        self, images: UInt8[np.ndarray, "n h w 3"], K: Float[np.ndarray, "n 3 3"]
+    ) -> tuple[Prediction, Prediction, Float[np.ndarray, " n"]]:
+        """Each frame seen as a right hand, as a left hand, and the log odds that it is a left one."""
+        found = self.find(images)
+        right, left = self._as_both(images, K, found)
+        return _check(right, found), _check(left, found), self._odds(right, left, found)
 
     def _side(self, images, K, found, seen) -> bool:
-        """Whether it is a left hand: both sides are tried on a few frames that have a hand, the surer one wins."""
+        """Whether it is a left hand: both sides are tried on a few frames that have a hand, their odds add up."""
         frames = np.flatnonzero(seen)
         frames = frames[np.linspace(0, len(frames) - 1, min(SIDE_FRAMES, len(frames))).astype(int)]
         if not len(frames):
             return False
         some = found.at(frames)
         K = np.repeat(K[None], len(frames), axis=0)
-        right, left = (self._acquire_all(images[frames], K, some, np.full(len(frames), s)) for s in (False, True))
-        return bool(self._sureness(left, some.left).sum() > self._sureness(right, 1 - some.left).sum())
+        return bool(self._odds(*self._as_both(images[frames], K, some), some).sum() > 0)
 
-    def _sureness(self, prediction, probability):
-        """How much speaks for a side: how well the perception model sees the hand so, and what the finder says."""
-        return prediction.joint_confidence.mean(-1) + probability
+    def _as_both(self, images, K, found):
+        return (self._acquire_all(images, K, found, np.full(len(images), side)) for side in (False, True))
+
+    def _odds(self, right, left, found):
+        """What the perception model says of both crops, and the finder of the frame."""
+        return _logit(left.side_confidence) - _logit(right.side_confidence) + _logit(found.left)
 
     def _acquire_all(self, images, K, found, is_left) -> Prediction:
         parts = [slice(start, start + BATCH) for start in range(0, len(images), BATCH)]
@@ -201,24 +208,34 @@ class Predictor:
         return _mirror_back(prediction, is_left)
 
     def _acquire(self, images, K, found, is_left):
-        """Look at the found boxes turned and shrunk in several ways, keep the surest, look again at what was seen."""
-        ways = [
-            box._replace(angle=box.angle + turn, size=box.size * scale)
-            for box in found.guesses
-            for scale in SCALES
-            for turn in TURNS
-        ]
-        n, m = len(images), len(ways)
-        ways = cameras.Box(*(np.stack(x, axis=1).reshape(n * m, *x[0].shape[1:]) for x in zip(*ways, strict=True)))
-        tries = self.perceive(np.repeat(images, m, axis=0), np.repeat(K, m, axis=0), ways, np.repeat(is_left, m))
-        surest = tries.joint_confidence.mean(-1).reshape(n, m).argmax(-1)
-        joints = tries.hand.joints[np.arange(n) * m + surest]
+        """Look at the found boxes turned in several ways, again at what the surest ones saw, choose one, look again."""
+        ways = [box._replace(angle=box.angle + turn) for box in found.guesses for turn in TURNS]
+        boxes = cameras.Box(*(np.stack(x, axis=1) for x in zip(*ways, strict=True)))
+        rows = np.arange(len(images))[:, None]
+        joints, surest = self._look(images, K, boxes, is_left, found)
+        joints = joints[rows, surest[:, :FINALISTS]]
         for _ in range(LOOKS):
-            prediction = self.perceive(images, K, self._boxes(joints.astype(np.float64), K), is_left)
+            joints, surest = self._look(images, K, self._boxes(joints, K[:, None]), is_left, found)
+        joints = joints[rows[:, 0], surest[:, 0]]
+        for _ in range(LOOKS):
+            prediction = self.perceive(images, K, self._boxes(joints, K), is_left)
             joints = prediction.hand.joints
         return prediction
 
+    def _look(self, images, K, boxes, is_left, found):
+        """Joints [n,m,21,3] seen in m boxes of every image, and their order, the surest first."""
+        n, m = boxes.size.shape
+        flat = cameras.Box(*(x.reshape(n * m, *x.shape[2:]) for x in boxes))
+        seen = self.perceive(np.repeat(images, m, axis=0), np.repeat(K, m, axis=0), flat, np.repeat(is_left, m))
+        joints = seen.hand.joints.reshape(n, m, 21, 3)
+        sureness = _logit(seen.joint_confidence).mean(-1).reshape(n, m)
+        if self.crop != "box":
+            turned = self._boxes(joints, K[:, None]).angle - found.box.angle[:, None]
+            sureness += FINDER_ANGLE * np.cos(turned)
+        return joints, np.argsort(-sureness, axis=1)
+
     def _boxes(self, joints, K):
+        joints = joints.astype(np.float64)
         ahead = np.concatenate([joints[..., :2], np.maximum(joints[..., 2:], 0.05)], axis=-1)
         pixels = cameras.project(ahead, K)
         make = cameras.upright_box if self.crop == "box" else cameras.hand_box
@@ -226,7 +243,7 @@ class Predictor:
 
     def _next_box(self, joints, K, shape):
         """Where to look next; None where the hand has left the image or its box makes no sense."""
-        box = self._boxes(joints.astype(np.float64), K)
+        box = self._boxes(joints, K)
         h, w = shape[:2]
         inside = (box.center > -0.1 * w).all() and (box.center < [1.1 * w, 1.1 * h]).all()
         return box if inside and 8 < box.size < 3 * max(w, h) else None
@@ -291,7 +308,7 @@ class Predictor:
             kind=jnp.full(out.contacts.confidence.shape, UNKNOWN_KIND),
             force=jnp.full(out.contacts.force.shape, jnp.nan),
         )
-        return Prediction(hand, confidence, objects, contacts, None)
+        return Prediction(hand, confidence, jax.nn.sigmoid(out.right), objects, contacts, None)
 
     def _empty(self) -> Prediction:
         image = np.zeros((1, self.image_size, self.image_size, 3), np.uint8)
@@ -308,7 +325,8 @@ def _nothing(one: Prediction) -> Prediction:
     return jax.tree.map(np.zeros_like, one)
 
 
-def _choose(mask, yes: Prediction, no: Prediction) -> Prediction:
+def choose(mask: Bool[np.ndarray, " n"], yes: Prediction, no: Prediction) -> Prediction:
+    """Frame by frame one of two predictions."""
     return jax.tree.map(lambda a, b: np.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b), yes, no)
 
 
@@ -337,6 +355,16 @@ def _chunks(x: np.ndarray, size: int = BATCH) -> list[np.ndarray]:
 
 def _sigmoid(x):
     return 1 / (1 + np.exp(-x))
+
+
+def _logit(p):
+    p = np.clip(p.astype(np.float64), 1e-6, 1 - 1e-6)
+    return np.log(p / (1 - p))
+
+
+def _check(prediction: Prediction, found: FoundHands) -> Prediction:
+    sure = prediction.joint_confidence.mean(-1) >= NEW
+    return prediction.replace(hand=prediction.hand.replace(valid=(found.presence >= PRESENCE) & sure))
 
 
 def _mirror_back(prediction: Prediction, is_left) -> Prediction:

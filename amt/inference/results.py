@@ -63,6 +63,7 @@ def write_trajectory(
         K=np.asarray(prediction.camera.K),
         T_world_camera=np.asarray(prediction.camera.T_world_camera),
         joint_confidence=np.asarray(prediction.joint_confidence),
+        side_confidence=np.asarray(prediction.side_confidence),
         **fields,
     )
 

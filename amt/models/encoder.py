@@ -18,6 +18,7 @@ from amt.models.layers import (
 )
 
 PIXEL_MEAN, PIXEL_STD = 118.0, 64.0
+STRIDE = 16  # pixels per token and axis, of every encoder here
 
 
 @flax.struct.dataclass

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from amt.errors import UserError
 from amt.models.contacts import ContactDecoder
-from amt.models.encoder import PatchEncoder
+from amt.models.encoder import STRIDE, PatchEncoder
 from amt.models.finder import HandFinder
 from amt.models.hand import MultiCoordinateEncoder
 from amt.models.objects import ObjectDecoder
@@ -12,7 +13,13 @@ from amt.models.perception import Amt, Perception
 
 
 def build(model: Mapping[str, Any], finder: Mapping[str, Any], image_size: int) -> Amt:
-    """The whole model from the `model` and `finder` sections of a configuration and `data.image_size`."""
+    """The whole model from the `model` and `finder` sections of a configuration and `data.image_size`.
+
+    Raises `UserError` for sizes that are not whole tokens.
+    """
+    for name, size in (("data.image_size", image_size), ("finder.frame_size", finder["frame_size"])):
+        if size % STRIDE or size <= 0:
+            raise UserError(f"config.{name}={size}: expected a multiple of {STRIDE} pixels, the stride of a token")
     width, heads, mlp_dim = model["hidden_dim"], model["num_heads"], model["mlp_dim"]
     encoder = PatchEncoder(width, model["depth"], heads, mlp_dim, tuple(model["stem"]), model["fine_dim"])
     hand_encoder = MultiCoordinateEncoder(

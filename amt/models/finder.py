@@ -12,9 +12,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-from amt.models.encoder import PatchEncoder
-from amt.models.keypoints import NUM_JOINTS, UPSAMPLING
-from amt.models.layers import Dense, depth_to_space, head
+from amt.models.encoder import normalise
+from amt.models.keypoints import NUM_JOINTS
+from amt.models.layers import (
+    Block,
+    Conv3x3,
+    Dense,
+    LayerNorm,
+    PositionEmbedding2D,
+    ResidualConv,
+    depth_to_space,
+    head,
+    space_to_depth,
+)
 
 
 @flax.struct.dataclass
@@ -31,7 +41,11 @@ class Found:
 
 
 class HandFinder(nn.Module):
-    """Heatmaps for the joints by soft-argmax; side and presence are read from the tokens that the joints lie on."""
+    """An hourglass: down to stride 16, transformer blocks over the whole frame, back up to heatmaps of stride 4.
+
+    A hand is a few tokens wide in a whole frame: the stride-8 map beside them says where in a token it is. Joints by
+    soft-argmax; side and presence are read where the joints lie.
+    """
 
     width: int
     depth: int
@@ -41,18 +55,35 @@ class HandFinder(nn.Module):
 
     @nn.compact
     def __call__(self, frame: UInt8[Array, "b s s 3"]) -> Found:
-        encoder = PatchEncoder(self.width, self.depth, self.num_heads, self.mlp_dim, self.stem, fine_dim=1)
-        features = encoder(frame)
-        maps = Dense(NUM_JOINTS * UPSAMPLING**2, nn.initializers.normal(0.02))(features.patch_grid)
-        logits = depth_to_space(maps, UPSAMPLING).transpose(0, 3, 1, 2)
-        b, n, h, w = logits.shape
-        log_p = jax.nn.log_softmax(4.0 * logits.reshape(b, n, h * w), axis=-1).reshape(b, n, h, w)
+        first, second = self.stem
+        x = nn.relu(LayerNorm()(Dense(first)(space_to_depth(normalise(frame), 4))))
+        x = Conv3x3(second, stride=2)(x)
+        grid = PositionEmbedding2D()(Conv3x3(self.width, stride=2)(nn.relu(LayerNorm()(x))))
+        b, g = grid.shape[:2]
+        tokens = grid.reshape(b, g * g, self.width)
+        for _ in range(self.depth):
+            tokens = Block(self.num_heads, self.mlp_dim)(tokens)
+        tokens = LayerNorm()(tokens)
+        up = depth_to_space(Dense(4 * second, name="up")(tokens.reshape(b, g, g, self.width)), 2)
+        x = nn.relu(LayerNorm()(ResidualConv()(x + up)))
+        maps = Dense(NUM_JOINTS * 4, nn.initializers.normal(0.02))(x)
+        logits = depth_to_space(maps, 2).transpose(0, 3, 1, 2)
+        n = 4 * g
+        log_p = jax.nn.log_softmax(4.0 * logits.reshape(b, NUM_JOINTS, n * n), axis=-1)
+        log_p = log_p.reshape(b, NUM_JOINTS, n, n)
         p = jnp.exp(log_p)
-        centers = (jnp.arange(h, dtype=jnp.float32) + 0.5) / h
-        uv = jnp.stack([jnp.einsum("bnhw,w->bn", p, centers), jnp.einsum("bnhw,h->bn", p, centers)], axis=-1)
-        g = h // UPSAMPLING
-        per_token = p.mean(1).reshape(b, g, UPSAMPLING, g, UPSAMPLING).sum((2, 4)).reshape(b, g * g)
-        local = jnp.einsum("bn,bnd->bd", jax.lax.stop_gradient(per_token), features.patch_tokens)
-        x = nn.relu(Dense(self.width)(jnp.concatenate([local, features.cls_token], axis=-1)))
-        y = head(2)(x) * 5.0
+        centers = (jnp.arange(n, dtype=jnp.float32) + 0.5) / n
+        uv = jnp.stack([jnp.einsum("bjhw,w->bj", p, centers), jnp.einsum("bjhw,h->bj", p, centers)], axis=-1)
+
+        hand = jax.lax.stop_gradient(p.mean(1))
+        fine = jnp.einsum("bn,bnd->bd", _pooled(hand, 2), x.reshape(b, -1, second))
+        coarse = jnp.einsum("bn,bnd->bd", _pooled(hand, 4), tokens)
+        everywhere = nn.relu(Dense(self.width, name="pool")(tokens)).mean(1)
+        y = nn.relu(Dense(self.width)(jnp.concatenate([fine, coarse, everywhere], axis=-1)))
+        y = head(2)(y) * 5.0
         return Found(uv, y[:, 0], y[:, 1], log_p)
+
+
+def _pooled(p: Float[Array, "b h w"], k: int) -> Float[Array, "b n"]:
+    """Sums over k x k cells."""
+    return space_to_depth(p[..., None], k).sum(-1).reshape(p.shape[0], -1)

@@ -131,6 +131,17 @@ class Conv3x3(nn.Module):
         return Dense(self.features)(x)
 
 
+class ResidualConv(nn.Module):
+    """Two pre-norm 3x3 convolutions beside the identity (He et al. 2016, Identity Mappings in Residual Networks)."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        y = Conv3x3(x.shape[-1])(nn.relu(LayerNorm()(x)))
+        y = Conv3x3(x.shape[-1])(nn.relu(LayerNorm()(y)))
+        gain = self.param("gain", nn.initializers.constant(0.2), (1, 1, 1, 1))
+        return x + gain * y
+
+
 def sample_bilinear(
     grid: Float[Array, "b h w c"], points: Float[Array, "b n 2"]
 ) -> tuple[Float[Array, "b n c"], Float[Array, "b n"]]:

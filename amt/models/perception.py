@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import flax.struct
+import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
 from amt.hand import HandModel
@@ -9,19 +10,24 @@ from amt.models.contacts import ContactDecoder, ContactOutput
 from amt.models.encoder import PatchEncoder
 from amt.models.hand import CoarseHand, CoarseHandHead, HandFeatures, MultiCoordinateEncoder
 from amt.models.keypoints import KeypointHead, Keypoints, to_camera
+from amt.models.layers import Mlp
 from amt.models.objects import ObjectDecoder, ObjectOutput
 from amt.models.refiner import PixelAlignedRefiner
 
 
 @flax.struct.dataclass
 class PerceptionOutput:
-    """Every stage's answer; `joints` are the last and best, [b,21,3] metres in the crop's camera frame."""
+    """Every stage's answer; `joints` are the last and best, [b,21,3] metres in the crop's camera frame.
+
+    `right` is the logit that the crop shows a right hand, which all the rest takes for granted.
+    """
 
     keypoints: Keypoints
     keypoints_3d: Float[Array, "b 21 3"]
     coarse: CoarseHand
     hand: HandFeatures
     joints: Float[Array, "b 21 3"]
+    right: Float[Array, " b"]
     objects: ObjectOutput
     contacts: ContactOutput
 
@@ -50,9 +56,11 @@ class Perception(nn.Module):
         hand = self.hand_encoder(coarse, features)
         refiner = PixelAlignedRefiner(self.refiner_width, self.refiner_steps, self.image_size, name="refiner")
         joints = refiner(hand.joints, hand.tokens, points, features.fine, K, keypoints.scale)
+        evidence = jnp.concatenate([features.cls_token, hand.tokens.mean(1)], axis=-1)
+        right = Mlp((self.coarse_width,), 1, name="side")(evidence)[:, 0] * 5.0
         objects = self.object_decoder(features.patch_tokens, features.fine, hand, keypoints, K, self.image_size)
         contacts = self.contact_decoder(hand, joints, objects.tokens, keypoints.scale)
-        return PerceptionOutput(keypoints, points, coarse, hand, joints, objects, contacts)
+        return PerceptionOutput(keypoints, points, coarse, hand, joints, right, objects, contacts)
 
 
 class Amt(nn.Module):

@@ -6,11 +6,11 @@ BUILT = {
     "train": "train a model",
     "evaluate": "score a checkpoint on held-out data",
     "generate": "write a synthetic data set in the DexYCB layout",
+    "validate": "look for what is wrong in a data set",
     "benchmark": "frames per second of each link",
 }
 
 LATER = {
-    "validate": "data checking",
     "convert": "conversion of backbone weights",
     "describe": "model and memory planning",
     "profile": "performance and scaling",

@@ -103,7 +103,7 @@ class Progress:
 
     def __init__(self, total: int | Collection, what: str, stream: TextIO | None = None):
         self.items = range(total) if isinstance(total, int) else total
-        self.total, self.what, self.done = len(self.items), what, 0
+        self.total, self.what, self.done, self.skipped = len(self.items), what, 0, 0
         self.stream = stream or sys.stderr
         self.tty = self.stream.isatty()
         self.start = self.shown = time.monotonic()
@@ -116,12 +116,17 @@ class Progress:
         if time.monotonic() - self.shown >= (TTY_PERIOD if self.tty else LINE_PERIOD):
             self._show()
 
+    def skip(self, n: int, note: str = "") -> None:
+        """Counts `n` as done before: they say nothing about the speed."""
+        self.skipped += n
+        self.update(n, note)
+
     def text(self) -> str:
         """The line: `120/400 frames  31.2/s  9 s left  note`."""
         seconds = time.monotonic() - self.start
         parts = [f"{self.done}/{self.total} {self.what}"]
-        if self.done and seconds > 0:
-            rate = self.done / seconds
+        if self.done > self.skipped and seconds > 0:
+            rate = (self.done - self.skipped) / seconds
             parts.append(f"{rate:.3g}/s")
             left = max(self.total - self.done, 0)
             parts.append(f"{_duration(left / rate)} left" if left else f"in {_duration(seconds)}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from amt import hand as hand_model
 from amt.data.dexycb import DexYCB, find_root
 from amt.evaluation.baseline import TrainingMean
-from amt.evaluation.evaluate import evaluate
+from amt.evaluation.evaluate import chosen_clips, evaluate
 from amt.inference.predictor import Predictor
 from amt.models import weights
 from amt.modes.common import Progress
@@ -18,7 +18,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
     weights.check_architecture(settings, weights.architecture(config.to_dict()), str(path))
     source = DexYCB(find_root(config.data.root), config.data.split, config.eval.part)
     predictor = Predictor(params, settings, hand_model.load())
-    count = len(source) if config.eval.max_samples <= 0 else min(config.eval.max_samples, len(source))
+    count = sum(len(clip) for clip in chosen_clips(source, config.eval.max_samples))
     start = time.monotonic()
     with Progress(count, "samples") as progress:
         figures = evaluate(

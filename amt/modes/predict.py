@@ -63,7 +63,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
 
 def process(source: Source, clip_camera: ClipCamera, config, workdir: Path) -> dict:
     """The way from an opened clip to the files, as `run`; also for the demo's clip."""
-    smoother = make_smoother(config.predict)
+    smoother, is_left = make_smoother(config.predict), known_side(config.predict)
     seconds = Seconds()
     with all_or_nothing(workdir, FILES) as folder:
         with seconds("load"):
@@ -75,7 +75,7 @@ def process(source: Source, clip_camera: ClipCamera, config, workdir: Path) -> d
             expected = weights.architecture(config.to_dict())
             weights.check_architecture(predictor.settings, expected, str(weights.resolve(config.predict.checkpoint)))
         with seconds("see"):
-            stamps, prediction = see(source, predictor, clip_camera.camera)
+            stamps, prediction = see(source, predictor, clip_camera.camera, is_left)
         with seconds("smooth"):
             prediction = smooth_prediction(prediction, stamps, smoother)
         with seconds("retarget"):
@@ -138,12 +138,20 @@ def rate(stamps: np.ndarray, fps: float) -> float:
     return float((len(stamps) - 1) / stamps[-1]) if stamps[-1] > 0 else fps
 
 
-def see(source: Source, predictor, camera) -> tuple[np.ndarray, Prediction]:
+def known_side(settings) -> bool | None:
+    """Whether `config.predict.side` says that it is a left hand; None where the predictor decides."""
+    sides = {"auto": None, "left": True, "right": False}
+    if settings.side not in sides:
+        raise UserError(f"predict.side={settings.side!r}: expected auto, left or right")
+    return sides[settings.side]
+
+
+def see(source: Source, predictor, camera, is_left: bool | None = None) -> tuple[np.ndarray, Prediction]:
     """Runs the predictor chunk by chunk: time stamps [T], one prediction over T. `UserError` if no hand."""
     import jax
 
     size = max(1, CHUNK_BYTES // (source.width * source.height * 3))
-    stamps, parts, is_left = [], [], None
+    stamps, parts = [], []
     with Progress(source.expected_frames or 0, "frames seen") as progress:
         for chunk in source.iter_chunks(size):
             part = predictor(chunk.frames, camera, progress=progress, is_left=is_left)

@@ -1,66 +1,78 @@
 """`--mode=train`: train finder and perception on a data set in the DexYCB layout."""
 
 import dataclasses
+import sys
 import time
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from amt import hand as hand_model
 from amt.data.dexycb import DexYCB, find_root
 from amt.data.pipeline import eval_batches, train_iterator
+from amt.data.quarantine import Quarantine, Readable
 from amt.data.transforms import TransformConfig
+from amt.errors import UserError
 from amt.evaluation import baseline
 from amt.models import weights
 from amt.models.factory import build
 from amt.modes.common import Progress
 from amt.training import sharding
 from amt.training.loop import LoopConfig, train
-from amt.training.step import OptimizerConfig
+from amt.training.step import OptimizerConfig, init_params
 
 VALIDATION_SAMPLES = 512
 MEAN_SAMPLES = 4000  # of the training set, for the baseline
 
 
-def transform_config(config) -> TransformConfig:
-    """The fields of `data` and `finder` that make crops."""
-    names = {f.name for f in dataclasses.fields(TransformConfig)} - {"frame_size"}
-    return TransformConfig(frame_size=config.finder.frame_size, **{n: config.data[n] for n in names})
+def transform_config(config, component: str = "all") -> TransformConfig:
+    """The fields of `data` and `finder` that make crops and frames."""
+    names = {f.name for f in dataclasses.fields(TransformConfig)} - {"frame_size", "component"}
+    chosen = {n: config.data[n] for n in names}
+    return TransformConfig(frame_size=config.finder.frame_size, component=component, **chosen)
 
 
 def run(config, workdir: Path, input: str | None) -> dict:
     root = find_root(config.data.root)
     source = DexYCB(root, config.data.split, config.data.part)
     transforms = transform_config(config)
+    quarantine = Quarantine(workdir, jax.process_index())
     mesh = sharding.make_mesh(**config.mesh)
     hand = jax.tree.map(jnp.asarray, hand_model.load())
     settings = weights.architecture(config.to_dict())
     model = build(settings["model"], settings["finder"], settings["image_size"])
-    iterator = train_iterator(source, transforms, config.train.batch_size, config.seed, config.data.num_workers)
+    learned = transform_config(config, config.train.component)
+    iterator = train_iterator(
+        source, learned, config.train.batch_size, config.seed, config.data.num_workers, quarantine
+    )
+    params, fresh = _start(config, model, settings, hand)
     names = {f.name for f in dataclasses.fields(OptimizerConfig)}
     optimizer = OptimizerConfig(**{n: config.train[n] for n in names})
     loop = LoopConfig(**{f.name: config.train[f.name] for f in dataclasses.fields(LoopConfig)})
+    if fresh:
+        print(f"not in {config.train.start_from}, so fresh: {', '.join(fresh)}", file=sys.stderr)
     start = time.monotonic()
     with Progress(optimizer.steps, "steps") as progress:
         state, scores = train(
             model,
             hand,
             iterator,
-            _validation(model, hand, config, transforms, root),
+            _validation(model, hand, config, transforms, root, quarantine),
             optimizer,
             loop,
             config.train.loss,
             mesh,
-            config.seed,
-            (transforms.image_size, transforms.frame_size),
             settings,
             workdir,
-            progress.update,
-            _start(config.train.start_from, settings),
+            progress,
+            params,
         )
-    mean = baseline.measure(source, MEAN_SAMPLES, transforms.crop_margin, transforms.min_visible_share)
+    mean = baseline.measure(
+        Readable(source, quarantine), MEAN_SAMPLES, transforms.crop_margin, transforms.min_visible_share
+    )
     weights.save(workdir / "weights.safetensors", jax.device_get(state.ema), settings, mean.to_json())
     return {
         "steps": int(state.step),
@@ -72,26 +84,42 @@ def run(config, workdir: Path, input: str | None) -> dict:
     }
 
 
-def _start(path: str, settings: dict) -> dict | None:
-    """The parameters of another run, if one is named; they must be of the same architecture."""
+def _start(config, model, settings: dict, hand) -> tuple[dict, list[str]]:
+    """Fresh parameters, or those of another run where the names and shapes are the same; and what stayed fresh."""
+    path = config.train.start_from
+    params = init_params(model, config.seed, settings["image_size"], config.finder.frame_size, hand)
     if not path:
-        return None
-    params, found, _ = weights.load(weights.resolve(path))
-    weights.check_architecture(found, settings, path)
-    return jax.tree.map(jnp.asarray, params)
+        return params, []
+    given, _, _ = weights.load(weights.resolve(path))
+    given, flat = flatten_dict(given, sep="."), flatten_dict(params, sep=".")
+    fits = {k for k, v in flat.items() if k in given and given[k].shape == v.shape}
+    if not fits:
+        raise UserError(f"config.train.start_from={path}: no parameter has the name and shape of this configuration's")
+    flat |= {k: jnp.asarray(given[k]) for k in fits}
+    return unflatten_dict(flat, sep="."), sorted({".".join(k.split(".")[:2]) for k in flat.keys() - fits})
 
 
-def _validation(model, hand, config, transforms, root):
-    """Root-relative MPJPE on label crops of the held-out sequences of the same root: enough to watch a run."""
+def _validation(model, hand, config, transforms, root, quarantine):
+    """Figures on held-out sequences of the same root, enough to watch a run: root-relative MPJPE on label crops, and
+    the share of frames in which the finder's mean joint is further than half the hand's extent from the true one.
+    """
     held_out = DexYCB(root, config.data.split, "val")
-    batches = list(eval_batches(held_out, transforms, config.eval.batch_size, VALIDATION_SAMPLES))
+    batches = list(eval_batches(held_out, transforms, config.eval.batch_size, VALIDATION_SAMPLES, quarantine))
     perceive = jax.jit(lambda params, b: model.apply({"params": params}, b.image, b.K, hand, method="perceive").joints)
+    find = jax.jit(lambda params, b: model.apply({"params": params}, b.frame, method="find").uv)
+
+    def miss_share(params) -> float:
+        uv = np.concatenate([np.asarray(find(params, b)) for b, _ in batches])
+        truth = np.concatenate([b.frame_joints for b, _ in batches])
+        there = np.concatenate([b.frame_has_hand & real for b, real in batches])
+        extent = np.ptp(truth, axis=1).max(-1)
+        return float((np.linalg.norm((uv - truth).mean(1), axis=-1) > 0.5 * extent)[there].mean())
 
     def validate(params) -> dict[str, float]:
         joints = np.concatenate([np.asarray(perceive(params, b)) for b, _ in batches])
         truth = np.concatenate([b.joints_3d for b, _ in batches])
         valid = np.concatenate([b.joints_valid & real for b, real in batches])
         error = np.linalg.norm((joints - joints[:, :1]) - (truth - truth[:, :1]), axis=-1)
-        return {"val_mpjpe_mm": float(error[valid].mean()) * 1000}
+        return {"val_mpjpe_mm": float(error[valid].mean()) * 1000, "val_finder_miss_share": miss_share(params)}
 
     return validate

@@ -22,12 +22,10 @@ from amt.training.step import (
     OptimizerConfig,
     TrainState,
     create_state,
-    init_params,
     make_optimizer,
     make_train_step,
 )
 
-Report = Callable[[int, str], None]
 COMPONENTS = ("finder", "perception")
 
 
@@ -52,17 +50,16 @@ def train(
     loop: LoopConfig,
     weights: Mapping[str, float],
     mesh: jax.sharding.Mesh,
-    seed: int,
-    sizes: tuple[int, int],
     settings: Mapping[str, Any],
     workdir: Path,
-    report: Report,
-    params: dict | None = None,
+    progress: Any,
+    params: dict,
 ) -> tuple[TrainState, dict[str, float]]:
     """Train up to `optimizer_config.steps` steps from the newest checkpoint in `workdir`, if it may, else `params`.
 
-    `sizes` are those of crop and frame, `settings` the architecture that checkpoints belong to. `validate` scores the
-    averaged parameters; `report` is told the steps done and a line about them. Scalars go to `workdir`/scalars.csv.
+    `settings` is the architecture that checkpoints belong to. `validate` scores the averaged parameters. `progress` is
+    told the steps done (`update`, or `skip` for those of an earlier run) and a line about them. Scalars go to
+    `workdir`/scalars.csv.
     Raises `UserError` when the loss is not finite, and for checkpoints of another configuration.
     """
     sharding.check_batch(loop.batch_size, mesh, "config.train.batch_size")
@@ -70,14 +67,13 @@ def train(
     if loop.component not in ("all", *COMPONENTS):
         raise UserError(f"config.train.component={loop.component}: expected all, {' or '.join(COMPONENTS)}")
     optimizer = make_optimizer(optimizer_config, loop.component)
-    params = init_params(model, seed, *sizes, hand) if params is None else params
     state = create_state(params, optimizer, mesh)
     if loop.resume and (restored := checkpoints.restore(state, iterator)) is not None:
         state = restored
     step_fn = make_train_step(model, optimizer, weights, optimizer_config.ema_decay, hand, state, mesh, loop.component)
     first = int(state.step)
     if first:
-        report(first, f"resumed at step {first}")
+        progress.skip(first, f"resumed at step {first}")
     scores: dict[str, float] = {}
     log = _Scalars(workdir / "scalars.csv", loop.batch_size)
     split = sharding.batch_sharding(mesh)
@@ -88,12 +84,12 @@ def train(
         state, metrics = step_fn(state, batch)
         # The device works on this step while the host logs the one before.
         line = log.add(step + 1, metrics, waited, last=(step + 1) % loop.log_every == 0)
-        report(1, line)
+        progress.update(1, line)
         done = step + 1 == optimizer_config.steps
         if (step + 1) % loop.eval_every == 0 or done:
             scores = dict(validate(state.ema))
             log.write(step + 1, scores)
-            report(0, "  ".join(f"{k} {v:.4g}" for k, v in scores.items()))
+            progress.update(0, "  ".join(f"{k} {v:.4g}" for k, v in scores.items()))
         if (step + 1) % loop.checkpoint_every == 0 or done:
             log.flush()
             checkpoints.save(step + 1, state, iterator)

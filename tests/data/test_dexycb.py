@@ -1,6 +1,7 @@
 """The DexYCB reader against a layout that this test writes by hand from the dataset's description."""
 
 import pickle
+import shutil
 from collections import Counter
 
 import cv2
@@ -10,24 +11,10 @@ import pytest
 import yaml
 
 from amt.data import dexycb
-from amt.data.dexycb import DexYCB, find_root, make_runs, part_of, read_yaml
+from amt.data.dexycb import DexYCB, find_root, make_runs, part_of
+from amt.data.files import read_yaml
 from amt.errors import UserError
-
-SERIALS = ["836212060125", "839512060362", "932122061900"]
-SUBJECTS = ["20200709-subject-01", "20200813-subject-02", "20200820-subject-03"]
-NUM_FRAMES, NUM_SEQUENCES = 3, 5
-
-
-def labels(subject: int, sequence: int, camera: int, frame: int) -> dict:
-    """Numbers that differ in every frame of every camera."""
-    rng = np.random.default_rng([subject, sequence, camera, frame])
-    return {
-        "seg": rng.integers(0, 22, (12, 16)).astype(np.uint8),
-        "pose_y": rng.normal(size=(2, 3, 4)).astype(np.float32),
-        "pose_m": rng.normal(size=(1, 51)).astype(np.float32),
-        "joint_3d": rng.normal(size=(1, 21, 3)).astype(np.float32),
-        "joint_2d": rng.normal(size=(1, 21, 2)).astype(np.float32),
-    }
+from tests.data.layout import NUM_FRAMES, SUBJECTS, change_arrays, cut, first, labels, save, write
 
 
 @pytest.fixture(scope="module")
@@ -41,49 +28,6 @@ def written(tmp_path_factory):
 def fresh(tmp_path):
     write(tmp_path, SUBJECTS[:1], 1)
     return tmp_path
-
-
-def write(root, subjects=SUBJECTS, num_sequences=NUM_SEQUENCES):
-    calibration = root / "calibration"
-    (calibration / "intrinsics").mkdir(parents=True)
-    (calibration / "extrinsics_20200702").mkdir()
-    for camera, serial in enumerate(SERIALS):
-        color = {"fx": 600.0 + camera, "fy": 610.0, "ppx": 320.5, "ppy": 240.0}
-        save(calibration / f"intrinsics/{serial}_640x480.yml", {"color": color, "depth": {}})
-    rows = "".join(f"  '{serial}': !!python/tuple [{row(camera)}]\n" for camera, serial in enumerate(SERIALS))
-    (calibration / "extrinsics_20200702/extrinsics.yml").write_text(f"extrinsics:\n{rows}master: '{SERIALS[0]}'\n")
-    for s, subject in enumerate(subjects):
-        calib = f"{subject}_right"
-        (calibration / f"mano_{calib}").mkdir()
-        save(calibration / f"mano_{calib}/mano.yml", {"betas": [0.1 * s] * 10})
-        for q in range(num_sequences):
-            folder = root / subject / f"{subject[:8]}_14145{q}"
-            meta = {
-                "serials": SERIALS,
-                "num_frames": NUM_FRAMES,
-                "extrinsics": "20200702",
-                "ycb_ids": [4, 18],
-            }
-            meta |= {"ycb_grasp_ind": 1, "mano_sides": ["left" if q == 1 else "right"], "mano_calib": [calib]}
-            for c, serial in enumerate(SERIALS):
-                (folder / serial).mkdir(parents=True)
-                for f in range(NUM_FRAMES):
-                    np.savez(folder / serial / f"labels_{f:06d}.npz", **labels(s, q, c, f))
-                    image = np.full((12, 16, 3), 10 * f, np.uint8)
-                    cv2.imwrite(str(folder / serial / f"color_{f:06d}.jpg"), image)
-            save(folder / "meta.yml", meta)
-
-
-def row(camera: int) -> str:
-    return f"1, 0, 0, {camera}, 0, 0, -1, 2, 0, 1, 0, 3"
-
-
-def save(path, content):
-    path.write_text(yaml.safe_dump(content))
-
-
-def first(root, name: str):
-    return sorted(root.rglob(name))[0]
 
 
 def test_order_is_sequence_then_camera_then_frame(written):
@@ -106,6 +50,16 @@ def test_order_is_sequence_then_camera_then_frame(written):
         assert sample["is_left"] == (q == 1) and sample["joints_valid"] and sample["hand_pose_valid"]
         pixels = cv2.imdecode(np.frombuffer(sample["color"], np.uint8), cv2.IMREAD_COLOR)
         assert pixels.shape == (12, 16, 3) and abs(int(pixels.mean()) - 10 * f) <= 1
+
+
+def test_clips_are_one_camera_of_one_sequence(written):
+    source = DexYCB(written, "s0", "train")
+    clips = source.clips()
+    assert [i for clip in clips for i in clip] == list(range(len(source)))
+    for clip in clips:
+        places = [source.locate(i) for i in clip]
+        assert len({(sequence.folder, camera) for sequence, camera, _ in places}) == 1
+        assert [frame for *_, frame in places] == list(range(NUM_FRAMES))
 
 
 def test_objects_are_padded(written):
@@ -143,6 +97,37 @@ def test_a_generated_hand_that_grasps_nothing(fresh):
     meta_path = first(fresh, "meta.yml")
     save(meta_path, yaml.safe_load(meta_path.read_text()) | {"bare_hand": True})
     assert DexYCB(fresh)[0]["grasped"] == -1
+
+
+def test_depth_in_metres(fresh):
+    depth = np.arange(12 * 16, dtype=np.uint16).reshape(12, 16) * 10
+    cv2.imwrite(str(first(fresh, "color_000000.jpg").parent / "aligned_depth_to_color_000000.png"), depth)
+    sample = DexYCB(fresh, with_depth=True)[0]
+    assert sample["depth"].dtype == np.float32 and sample["depth"][11, 15] == np.float32(1.91)
+    np.testing.assert_allclose(sample["depth"], depth / 1000, rtol=1e-6)
+    with pytest.raises(UserError, match="aligned_depth_to_color_000001.png: not there"):
+        DexYCB(fresh, with_depth=True)[1]
+
+
+def test_depth_of_another_kind(fresh):
+    path = first(fresh, "color_000000.jpg").parent / "aligned_depth_to_color_000000.png"
+    cv2.imwrite(str(path), np.zeros((12, 16), np.uint8))
+    with pytest.raises(UserError, match=r"aligned_depth.*found uint8 of shape \(12, 16\)"):
+        DexYCB(fresh, with_depth=True)[0]
+
+
+def test_empty_sequences_keep_the_others_in_their_parts(tmp_path):
+    write(tmp_path, SUBJECTS[:1])
+    folders = sorted((tmp_path / SUBJECTS[0]).iterdir())
+    shutil.rmtree(folders[1])
+    folders[1].mkdir()
+    meta_path = folders[2] / "meta.yml"
+    save(meta_path, yaml.safe_load(meta_path.read_text()) | {"num_frames": 0})
+    train, held_out = DexYCB(tmp_path, "s0", "train"), DexYCB(tmp_path, "s0", "val")
+    assert train.empty == [folders[1], folders[2]]
+    assert len(train) == 2 * 3 * NUM_FRAMES and len(held_out) == 3 * NUM_FRAMES
+    np.testing.assert_array_equal(held_out[0]["joints_3d"], labels(0, 4, 0, 0)["joint_3d"][0])
+    np.testing.assert_array_equal(train[3 * NUM_FRAMES]["joints_3d"], labels(0, 3, 0, 0)["joint_3d"][0])
 
 
 def test_grain_reads_it_and_it_travels_to_workers(written):
@@ -223,12 +208,20 @@ def test_root_from_the_environment(tmp_path, monkeypatch):
         find_root("")
 
 
+def spoil(root, **arrays):
+    change_arrays(first(root, "labels_000000.npz"), **arrays)
+
+
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("damage", "says"),
     [
         (lambda root: first(root, "labels_000000.npz").write_bytes(b""), "labels_000000.npz"),
         (lambda root: cut(first(root, "labels_000000.npz")), "labels_000000.npz"),
         (lambda root: np.savez(first(root, "labels_000000.npz"), seg=0), "labels_000000.npz.*pose_y"),
+        (lambda root: spoil(root, joint_3d=np.full((1, 21, 3), np.nan)), "labels_000000.npz: joint_3d has 63 values"),
+        (lambda root: spoil(root, pose_m=np.zeros((1, 50))), r"labels_000000.npz: pose_m.*\(1, 50\)"),
+        (lambda root: spoil(root, pose_y=np.zeros((3, 3, 4))), r"labels_000000.npz: pose_y.*\(3, 3, 4\)"),
+        (lambda root: spoil(root, joint_2d=np.zeros((1, 42))), r"labels_000000.npz: joint_2d.*\(1, 42\)"),
         (lambda root: first(root, "color_000000.jpg").unlink(), "color_000000.jpg: not there"),
         (lambda root: first(root, "meta.yml").unlink(), "meta.yml: not there"),
         (lambda root: save(first(root, "meta.yml"), {"serials": []}), "meta.yml: no num_frames"),
@@ -242,14 +235,10 @@ def test_root_from_the_environment(tmp_path, monkeypatch):
         (lambda root: root.rename(root.with_name("moved")), "no such folder"),
     ],
 )
-def test_a_broken_root_is_named(fresh, spoil, says):
-    spoil(fresh)
+def test_a_broken_root_is_named(fresh, damage, says):
+    damage(fresh)
     with pytest.raises(UserError, match=says):
         DexYCB(fresh)[0]
-
-
-def cut(path):
-    path.write_bytes(path.read_bytes()[:-100])
 
 
 def test_an_unknown_split_and_an_index_outside(written):

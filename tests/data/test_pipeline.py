@@ -10,6 +10,7 @@ from amt.data.dexycb import DexYCB
 from amt.data.pipeline import eval_batches, stack, to_mesh, train_iterator
 from amt.data.transforms import network_sample
 from amt.errors import UserError
+from amt.evaluation.evaluate import chosen_clips
 from amt.structs import Batch
 from tests.samples import changed
 
@@ -102,6 +103,21 @@ def test_evaluation_of_a_part_is_spread_over_it(source):
     for row, index in enumerate((0, 8, 15)):  # first, middle, last
         expected = network_sample(source[index], None, CONFIG)["joints_3d"]
         np.testing.assert_array_equal(batches[0][0].joints_3d[row], expected)
+
+
+@pytest.mark.parametrize(("component", "field"), [("finder", "frame"), ("perception", "image")])
+def test_one_component_gets_its_inputs_alone(source, component, field):
+    batch = next(train_iterator(source, changed(image_size=32, frame_size=32, component=component), 4, 0, 0))
+    assert getattr(batch, field).shape == (4, 32, 32, 3)
+    assert getattr(batch, {"frame": "image", "image": "frame"}[field]) is None
+    assert len(jax.tree.leaves(batch)) == (6 if component == "finder" else 15)
+
+
+def test_evaluation_takes_whole_clips_spread_over_the_source(source):
+    clips = source.clips()
+    assert chosen_clips(source, 0) == chosen_clips(source, len(source)) == clips
+    some = chosen_clips(source, len(source) // 2)
+    assert len(some) == len(clips) // 2 and some[0] == clips[0] and some[-1] == clips[-1]
 
 
 def test_batches_are_split_over_the_mesh(source):

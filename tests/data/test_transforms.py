@@ -182,7 +182,7 @@ def test_frames_without_a_label_are_marked_in_every_field(jittered):
 
 def test_crops_that_look_away_have_no_hand():
     """With `no_hand_share` 1 every crop and most frames are of something else, and say so."""
-    config = changed(no_hand_share=1.0, wrong_roll_share=0.0, color_jitter=0.0)
+    config = changed(no_hand_share=1.0, rough_share=0.0, color_jitter=0.0)
     shown, frames = [], []
     for seed in range(20):
         out = network_sample(make_sample(seed), np.random.default_rng(seed), config)
@@ -190,6 +190,21 @@ def test_crops_that_look_away_have_no_hand():
         shown.append(transforms.visible_share(out["joints_2d"], 96, 96))
         frames.append(bool(out["frame_has_hand"]))
     assert np.mean(shown) < 0.15 and np.mean(frames) < 0.2
+
+
+def test_a_wrong_side_shows_the_mirrored_hand_and_teaches_the_side_alone():
+    config = changed(**NEVER_AWAY, wrong_side_share=1.0, crop_jitter=0.0, roll_jitter=0.0, rough_share=0.0)
+    for is_left in (False, True):
+        sample = make_sample(3, is_left=is_left, dot=8)
+        wrong = network_sample(sample, np.random.default_rng(0), config)
+        right = network_sample(sample, None, config)
+        assert wrong["shows_left"] and wrong["hand_visible"] and not right["shows_left"]
+        for name in ("joints_valid", "hand_pose_valid", "object_valid"):
+            assert right[name].any() and not wrong[name].any(), name
+        flipped = right["joints_2d"] * [-1, 1] + [len(right["image"]) - 1, 0]
+        np.testing.assert_allclose(wrong["joints_2d"], flipped, atol=1e-2)
+        u, v = wrong["joints_2d"][8].round().astype(int)
+        assert wrong["image"][v, u].min() > 150  # the disc is drawn at this joint
 
 
 def test_hands_mostly_outside_the_image_are_not_learned_from():

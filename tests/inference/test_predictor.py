@@ -41,6 +41,31 @@ def test_parameters_give_the_vertices_that_are_returned(embedded):
     np.testing.assert_allclose(vertices, hand.vertices, atol=1e-4)  # float32 at half a metre
 
 
+def test_the_side_is_the_one_that_the_odds_of_all_frames_speak_for(embedded, monkeypatch):
+    """With both networks' answers given: the crop network's odds that it sees a right hand, the finder undecided."""
+    images = np.zeros((3, 480, 640, 3), np.uint8)
+    answers = {}
+
+    def acquire(images, K, found, is_left):
+        box = cameras.Box(np.tile([300.0, 200.0], (len(K), 1)), np.full(len(K), 150.0), np.full(len(K), -1.5))
+        prediction = embedded.perceive(images, K, box, is_left)
+        return prediction.replace(side_confidence=np.array(answers[bool(is_left[0])]))
+
+    find = embedded.find
+    monkeypatch.setattr(embedded, "find", lambda images: find(images)._replace(left=np.full(len(images), 0.5)))
+    monkeypatch.setattr(embedded, "_acquire_all", acquire)
+    Ks = np.tile(K, (3, 1, 1))
+    answers.update({False: [0.9, 0.2, 0.6], True: [0.2, 0.9, 0.5]})
+    right, left, odds = embedded.both_sides(images, Ks)
+    assert not right.hand.is_left.any() and left.hand.is_left.all()
+    np.testing.assert_allclose(odds, [np.log(1 / 36), np.log(36), np.log(2 / 3)], rtol=1e-5)
+    assert embedded.stills(images, Ks).hand.is_left.tolist() == [False, True, False]
+    found = embedded.find(images)
+    assert not embedded._side(images, K, found, np.ones(3, bool))
+    answers.update({False: [0.2, 0.2, 0.6], True: [0.9, 0.9, 0.5]})
+    assert embedded._side(images, K, found, np.ones(3, bool))
+
+
 def test_an_empty_image_has_no_hand(embedded):
     grey = np.full((2, 480, 640, 3), 127, np.uint8)
     from amt.structs import Camera

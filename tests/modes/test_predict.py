@@ -60,6 +60,7 @@ class TruePredictor:
                 valid=~np.isin(frames, LOST) & self.found,
             ),
             joint_confidence=np.full((count, 21), 0.8, np.float32),
+            side_confidence=np.full(count, 0.9, np.float32),
             objects=ObjectPoses(
                 pose=object_pose,
                 ycb_ids=np.tile([3, 0], (count, 1)),
@@ -204,6 +205,20 @@ def test_without_a_renderer_all_but_the_film_comes_out(tmp_path, monkeypatch, ca
     assert "55 degrees" in (folder / "report.html").read_text()
 
 
+class SidePredictor(TruePredictor):
+    def __call__(self, images, camera, progress, is_left=None):
+        raise RuntimeError(f"told {is_left}")
+
+
+@pytest.mark.parametrize(("side", "told"), [("auto", None), ("left", True), ("right", False)])
+def test_the_predictor_is_told_a_side_that_is_known(tmp_path, monkeypatch, side, told):
+    use(monkeypatch, SidePredictor())
+    config = make_config()
+    config.predict.side = side
+    with pytest.raises(RuntimeError, match=f"told {told}"):
+        predict.run(config, tmp_path / "run", str(make_video(tmp_path / "clip.mp4")))
+
+
 class BrokenPredictor(TruePredictor):
     def __call__(self, images, camera, progress, is_left=None):
         raise RuntimeError("out of memory")
@@ -280,6 +295,9 @@ def test_other_bad_input(tmp_path):
         demo.run(config, tmp_path, "video.mp4")
     config.predict.smoothing = "kalman"
     with pytest.raises(UserError, match="savgol, one_euro or none"):
+        predict.run(config, tmp_path, str(make_video(tmp_path / "clip.mp4")))
+    config.predict.update(smoothing="none", side="both")
+    with pytest.raises(UserError, match="auto, left or right"):
         predict.run(config, tmp_path, str(make_video(tmp_path / "clip.mp4")))
 
 

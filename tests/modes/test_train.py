@@ -90,6 +90,19 @@ def test_one_component_learns_from_given_weights_and_the_other_stays(trained, ro
 
 
 @pytest.mark.slow
+def test_a_part_of_another_shape_begins_afresh_and_is_named(trained, root, tmp_path, capsys):
+    config = demo.get_config("tiny")
+    config.data.root = str(root)
+    config.finder.hidden_dim = 8
+    config.train.update(component="finder", start_from=str(trained), steps=1)
+    train.run(config, tmp_path, None)
+    assert "fresh: finder.Block_0" in capsys.readouterr().err
+    before, after = (weights.load(folder / "weights.safetensors")[0] for folder in (trained, tmp_path))
+    for a, b in zip(_leaves(before["perception"]), _leaves(after["perception"]), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.slow
 def test_trained_weights_predict(trained):
     predictor = load_predictor(trained)
     images = np.random.default_rng(0).integers(0, 255, (3, 120, 160, 3), np.uint8)

@@ -35,6 +35,7 @@ def make_prediction(is_left):
             valid=np.ones(FRAMES, bool),
         ),
         joint_confidence=np.ones((FRAMES, 21)),
+        side_confidence=np.ones(FRAMES),
         objects=ObjectPoses(
             pose=pose.reshape(FRAMES, 2, 3, 4),
             ycb_ids=np.tile([3, 10], (FRAMES, 1)),

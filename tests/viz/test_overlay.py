@@ -41,6 +41,7 @@ def make_prediction(z=0.5, valid=True):
             valid=np.array([valid]),
         ),
         joint_confidence=np.ones((1, 21)),
+        side_confidence=np.ones(1),
         objects=ObjectPoses(
             pose=np.hstack([eye, [[0.1], [-0.05], [z]]])[None, None],
             ycb_ids=np.array([[3]]),

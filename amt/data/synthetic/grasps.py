@@ -17,6 +17,7 @@ THUMB = 12
 MAX_FLEXION = np.array([1.5, 1.75, 1.2])
 PENETRATION = -0.002  # metres that skin may sink into an object
 LEVELS = 24  # candidates evaluated in one batch
+PUSHES = 20  # steps, each as far as the skin is sunk: on a slanted face the first is too short
 
 
 class HandShape:
@@ -88,9 +89,11 @@ def gesture(rng: np.random.Generator, axes: Float[np.ndarray, "15 3"]) -> Float[
     return pose
 
 
-def open_hand(rng: np.random.Generator, closed: Float[np.ndarray, "15 3"]) -> Float[np.ndarray, "15 3"]:
-    """The hand on its way to a grasp: the same joints, far less flexed."""
-    return closed * rng.uniform(0.05, 0.3, (15, 1))
+def open_hand(rng: np.random.Generator, closed: Float[np.ndarray, "15 3"], n: int) -> Float[np.ndarray, "{n} 15 3"]:
+    """Hands on their way to a grasp: the same joints, far less flexed, and any thumb between closed and straight."""
+    opened = closed * rng.uniform(0.05, 0.3, (n, 15, 1))
+    opened[:, THUMB:] = closed[THUMB:] * rng.uniform(0, 1, (n, 1, 1))
+    return opened
 
 
 def place_in_hand(rng: np.random.Generator, half: Float[np.ndarray, " 3"], axis: int):
@@ -118,6 +121,31 @@ def place_in_hand(rng: np.random.Generator, half: Float[np.ndarray, " 3"], axis:
     return R, center + across * rng.uniform(-0.5, 0.5) * max(0.0, half[long] - 0.03)
 
 
+def make_room(
+    rng: np.random.Generator,
+    shape: HandShape,
+    R_hand_object: Float[np.ndarray, "3 3"],
+    center: Float[np.ndarray, " 3"],
+    half: Float[np.ndarray, " 3"],
+    axis: int,
+) -> Float[np.ndarray, " 3"]:
+    """The object's centre pushed out of the palm until it fits before the straight hand, its thumb aside."""
+    poses = np.zeros((LEVELS, 15, 3))
+    poses[:, THUMB:] = [thumb(rng, shape.axes) for _ in range(LEVELS)]
+    vertices = shape.vertices(poses)
+    for _ in range(PUSHES):
+        clearance = distance(vertices, R_hand_object, center, half, axis).min(1).max()
+        if clearance >= PENETRATION:
+            break
+        center = center + [0, clearance, 0]
+    return center
+
+
+def distance(vertices, R_hand_object, center, half, axis) -> Float[np.ndarray, "n 778"]:
+    """Signed distance of vertices in the hand frame to the object's surface."""
+    return primitives.signed_distance((vertices - center) @ R_hand_object, half, np.asarray(axis))
+
+
 def close_on(
     rng: np.random.Generator,
     shape: HandShape,
@@ -125,23 +153,28 @@ def close_on(
     center: Float[np.ndarray, " 3"],
     half: Float[np.ndarray, " 3"],
     axis: int,
+    up: Float[np.ndarray, " 3"],
+    height: float,
 ) -> Float[np.ndarray, "15 3"]:
-    """Close every finger joint by joint until its skin touches the object; the best of `LEVELS` thumbs."""
+    """Close every finger joint by joint until its skin touches the object or the table; the best of `LEVELS` thumbs.
 
-    def distance(vertices):
-        return primitives.signed_distance((vertices - center) @ R_hand_object, half, np.asarray(axis))
+    `up` is the table's normal in the hand frame, `height` the wrist's above it.
+    """
 
-    pose = np.zeros((15, 3))
+    def clearances(vertices):
+        to_object = distance(vertices, R_hand_object, center, half, axis)
+        return to_object, np.minimum(to_object, vertices @ up + height)
+
+    pose = rng.normal(0, 0.02, (15, 3))
     for first in FINGERS.values():
-        pose[first] = [0, rng.normal(0, 0.08), 0]
+        pose[first] += [0, rng.normal(0, 0.08), 0]
     limits = {first: MAX_FLEXION * rng.uniform(0.6, 1.0) for first in FINGERS.values()}
-    spread = {first: pose[first].copy() for first in FINGERS.values()}
     for k in range(3):
         candidates = np.repeat(pose[None], LEVELS, 0)
         for first in FINGERS.values():
             angles = np.linspace(0, limits[first][k], LEVELS)
-            candidates[:, first + k] = angles[:, None] * shape.axes[first + k] + (spread[first] if k == 0 else 0)
-        clearance = distance(shape.vertices(candidates))
+            candidates[:, first + k] += angles[:, None] * shape.axes[first + k]
+        _, clearance = clearances(shape.vertices(candidates))
         for first in FINGERS.values():
             moved = (shape.owner >= first + k) & (shape.owner <= first + 2)
             touches = clearance[:, moved].min(1) < PENETRATION
@@ -149,7 +182,7 @@ def close_on(
             pose[first + k] = candidates[max(last_free, 0), first + k]
     candidates = np.repeat(pose[None], LEVELS, 0)
     candidates[:, THUMB:] = [thumb(rng, shape.axes) for _ in range(LEVELS)]
-    clearance = distance(shape.vertices(candidates))
-    sunk = np.clip(PENETRATION - clearance[:, shape.owner >= THUMB], 0, None).sum(1)
-    touch = np.abs(np.sort(clearance[:, shape.owner == THUMB + 2], 1)[:, :4]).mean(1)
-    return candidates[int(np.argmin(30 * sunk + 20 * touch))]
+    to_object, clearance = clearances(shape.vertices(candidates))
+    sunk = np.clip(PENETRATION - clearance.min(1), 0, None)
+    touch = np.abs(np.sort(to_object[:, shape.owner == THUMB + 2], 1)[:, :4]).mean(1)
+    return candidates[int(np.argmin(10 * sunk + touch))]

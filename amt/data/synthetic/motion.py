@@ -12,6 +12,8 @@ from amt.data.ycb import OBJECTS, UNUSED_ID
 from amt.geometry.primitives import BOX
 
 TRIES = 30
+TABLE = -0.003  # metres: how far the hand may reach below the table's surface
+SUNK = 0.004  # metres: how far a closed hand may sink into its object
 
 
 @dataclasses.dataclass
@@ -32,7 +34,7 @@ class Motion:
 def sample(rng: np.random.Generator, shape: grasps.HandShape, num_frames: int, gesture_share: float) -> Motion:
     """A grasp that approaches, closes and lifts, or, with that probability, a gesture of the free hand."""
     ids = [int(i) for i in rng.choice([i for i in OBJECTS if i != UNUSED_ID], int(rng.integers(2, 5)), replace=False)]
-    clutter = [_resting(rng, i, 0.35) for i in ids]
+    clutter = [_resting(rng, *OBJECTS[i].primitive, 0.35) for i in ids]
     if rng.random() < gesture_share:
         orient, wrist, pose = _gesture(rng, shape, num_frames)
         R, t, grasped = _still(clutter, num_frames), _still_t(clutter, num_frames), -1
@@ -54,9 +56,8 @@ def sample(rng: np.random.Generator, shape: grasps.HandShape, num_frames: int, g
     )
 
 
-def _resting(rng, ycb_id, spread):
+def _resting(rng, half, axis, spread):
     """A pose on the table: an axis up (mostly the upright one), any yaw, somewhere near the middle."""
-    half, axis = OBJECTS[ycb_id].primitive
     up = 2 if rng.random() < 0.6 else int(rng.integers(3))
     if axis == BOX and min(half) < 0.02:
         up = int(np.argmin(half))
@@ -74,12 +75,6 @@ def _still_t(poses, n):
     return np.repeat(np.stack([t for _, t in poses])[None], n, 0)
 
 
-def _plausible(rng, R_world_hand):
-    """Forearms seldom come from straight below or above, and never through the table."""
-    forearm = R_world_hand[:, 0]
-    return -0.35 < forearm[2] < 0.95 or rng.random() < 0.1
-
-
 def _gesture(rng, shape, n):
     keys = int(rng.integers(2, 6))
     times = np.linspace(0, 1, keys)
@@ -91,23 +86,53 @@ def _gesture(rng, shape, n):
     pose = PchipInterpolator(times, poses)(t)
     orient = Slerp(times, rotations)(t).as_matrix()
     wrist = PchipInterpolator(times, positions)(t)
-    return orient, wrist - orient @ np.array([-0.09, 0, 0]), pose
+    wrist = wrist - orient @ np.array([-0.09, 0, 0])
+    return orient, wrist + [0, 0, _below_table(shape, orient, wrist, pose).max()], pose
 
 
-def _grasp(rng, shape, n, ycb_id, clutter, k):
-    half, axis = OBJECTS[ycb_id].primitive
+def _below_table(shape, orient, wrist, pose):
+    """How far each frame's hand reaches deeper than `TABLE`, metres."""
+    z = np.einsum("nvj,nj->nv", shape.vertices(pose), orient[:, 2]) + wrist[:, 2:]
+    return np.clip(TABLE - z.min(1), 0, None)
+
+
+def _hold(rng, shape, half, axis):
+    """An object on the table and an opened and a closed hand at it: the first of `TRIES` that fits, or the best."""
+    best, least = None, np.inf
     for _ in range(TRIES):
-        R_wo, t_wo = _resting(rng, ycb_id, 0.1)
+        R_wo, t_wo, R_ho, t_ho = _reach(rng, half, axis)
+        t_ho = grasps.make_room(rng, shape, R_ho, t_ho, half, axis)
+        orient = R_wo @ R_ho.T
+        wrist = t_wo - orient @ t_ho
+        closed = grasps.close_on(rng, shape, R_ho, t_ho, half, axis, orient[2], wrist[2])
+        poses = np.concatenate([closed[None], grasps.open_hand(rng, closed, grasps.LEVELS - 1)])
+        vertices = shape.vertices(poses)
+        sunk = -grasps.distance(vertices, R_ho, t_ho, half, axis).min(1) - SUNK
+        excess = np.maximum(sunk, TABLE - (vertices @ orient[2] + wrist[2]).min(1)).clip(0)
+        opened = 1 + int(np.argmin(excess[1:]))
+        if (worst := max(excess[0], excess[opened])) < least:
+            best, least = (R_wo, t_wo, R_ho, t_ho, orient, wrist, poses[opened], closed), worst
+        if worst == 0:
+            break
+    return best
+
+
+def _reach(rng, half, axis):
+    """The object's pose on the table and in a hand whose wrist and knuckles are above the table."""
+    for _ in range(TRIES):
+        R_wo, t_wo = _resting(rng, half, axis, 0.1)
         R_ho, t_ho = grasps.place_in_hand(rng, half, axis)
         orient = R_wo @ R_ho.T
         wrist = t_wo - orient @ t_ho
         knuckles = wrist + orient @ np.array([-0.1, 0, 0])
         if orient[2, 0] > -0.25 and wrist[2] > 0.03 and knuckles[2] > 0.025 and orient[2, 1] > -0.5:
             break
-    closed = grasps.close_on(rng, shape, R_ho, t_ho, half, axis)
-    closed = closed + rng.normal(0, 0.02, closed.shape)
-    opened = grasps.open_hand(rng, closed)
+    return R_wo, t_wo, R_ho, t_ho
 
+
+def _grasp(rng, shape, n, ycb_id, clutter, k):
+    half, axis = OBJECTS[ycb_id].primitive
+    R_wo, t_wo, R_ho, t_ho, orient, wrist, opened, closed = _hold(rng, shape, half, axis)
     back = orient @ np.array([0.05, 1.0, 0.0]) * rng.uniform(0.06, 0.15) + [0, 0, rng.uniform(0, 0.08)]
     lift = np.array([*rng.normal(0, 0.06, 2), rng.uniform(0.08, 0.25)])
     turned = Rotation.from_rotvec(rng.normal(0, 0.6, 3)) * Rotation.from_matrix(orient)
@@ -125,4 +150,9 @@ def _grasp(rng, shape, n, ycb_id, clutter, k):
     R[:, k], position_o[:, k] = R_wo, t_wo
     R[carried, k] = R_wh[carried] @ R_ho
     position_o[carried, k] = position[carried] + R_wh[carried] @ t_ho
+    object_below = np.clip(np.abs(R[:, k, 2]) @ half - position_o[:, k, 2], 0, None)
+    moving = carried | (t < 0.35)
+    rise = np.where(moving, np.maximum(_below_table(shape, R_wh, position, pose), object_below), 0)
+    position[:, 2] += rise
+    position_o[carried, k, 2] += rise[carried]
     return R_wh, position, pose, R, position_o
