@@ -74,7 +74,7 @@ def make_sample(seed, is_left=False, distance=0.6, dot=None):
 def make_batch(size, seed=0, image_size=32, frame_size=32) -> Batch:
     """Jittered crops with labels; hands of both sides, a few samples without a hand, noise for pictures."""
     rng = np.random.default_rng(seed)
-    config = changed(image_size=image_size, frame_size=frame_size)
+    config = changed(image_size=image_size, frame_size=frame_size, no_hand_share=0.25)
     batch = stack([network_sample(make_sample(1000 * seed + k, is_left=k % 3 == 2), rng, config) for k in range(size)])
     pictures = (rng.integers(0, 256, x.shape, np.uint8) for x in (batch.image, batch.frame))
     return batch.replace(**dict(zip(("image", "frame"), pictures, strict=True)))

@@ -43,7 +43,8 @@ def test_labels_project_to_their_pixels(crop, jittered, is_left):
 @pytest.mark.parametrize("is_left", [False, True])
 @pytest.mark.parametrize("jittered", [False, True])
 @pytest.mark.parametrize("distance", [0.25, 0.5, 1.0])  # 0.25 and 0.5 are averaged down first
-def test_a_dot_on_a_joint_is_found_where_the_label_says(is_left, jittered, distance):
+def test_a_dot_on_a_joint_is_found_where_the_label_says(is_left, jittered, distance, monkeypatch):
+    monkeypatch.setattr(transforms, "occlude", lambda image, rng: image)  # a patch may cover half a dot
     found = 0
     for seed in range(12):
         dot = (5 * seed) % 21
@@ -55,7 +56,7 @@ def test_a_dot_on_a_joint_is_found_where_the_label_says(is_left, jittered, dista
             continue
         black = network_sample({**sample, "color": BLACK}, rng_or_none(jittered, seed), config)
         center = bright_center(cv2.absdiff(out["image"], black["image"]))
-        if center is None:  # covered by a random patch
+        if center is None:  # outside the photograph
             continue
         found += 1
         np.testing.assert_allclose(center, truth, atol=0.6)  # JPEG, linear sampling, perspective of a disc
