@@ -17,19 +17,19 @@ THUMB_BONE = np.array([-1.0, 0.0, 0.6]) / np.hypot(1.0, 0.6)
 # Radians: goniometry as in `amt.hand.poses`, whose random poses these limits hold.
 FINGER_LIMITS = {"spread": (-0.35, 0.35), "mcp": (-0.35, 1.57), "pip": (-0.05, 1.83), "dip": (-0.1, 1.22)}
 THUMB_LIMITS = {
-    "flex": (-0.5, 0.9),
-    "abduct": (-0.7, 1.1),
-    "twist": (-0.6, 0.9),
+    "flex": (-0.5, 1.1),
+    "abduct": (-0.7, 1.25),
+    "twist": (-0.6, 1.2),
     "mcp": (-0.2, 0.95),
     "ip": (-0.3, 1.25),
 }
-TORQUE = {"spread": 0.25, "mcp": 0.45, "pip": 0.3, "dip": 0.2, "flex": 0.7, "abduct": 0.7, "twist": 0.5, "ip": 0.25}
-STIFFNESS = 3.0  # newton-metres per radian of a position actuator
+TORQUE = {"spread": 0.3, "mcp": 0.7, "pip": 0.45, "dip": 0.25, "flex": 1.2, "abduct": 1.2, "twist": 0.8, "ip": 0.4}
+STIFFNESS = 4.0  # newton-metres per radian of a position actuator
 DAMPING = 0.06
 ARMATURE = 3e-4  # kg m^2: links weigh 10 to 30 g, without it they need far smaller steps
 DENSITY = 1100.0  # kg/m^3, of flesh
 PALM_MASS = 0.35  # kg
-FRICTION = (1.0, 0.01, 0.0005)  # dry skin on packaging, 0.5 to 1.5: Derler and Gerhardt, Tribology Letters 2012
+FRICTION = (1.3, 0.01, 0.0005)  # dry skin, 0.5 to 1.5 and more: Derler and Gerhardt, Tribology Letters 2012
 HAND_BIT, OBJECT_BIT, THUMB_BIT = 1, 2, 4  # collision groups: hand and objects, objects and objects, thumb and fingers
 
 FIRST_JOINTS = (1, 4, 7, 10)  # index, middle, little, ring
