@@ -49,6 +49,7 @@ def data() -> dict:
 
 def generate() -> dict:
     return {
+        "grasps": "physical",  # simulated by contact, with depth and forces; kinematic: primitives moved along, faster
         "num_sequences": 100,  # the official splits count 100 sequences per subject
         "num_subjects": 10,
         "num_frames": 72,  # per sequence, 30 per second

@@ -16,9 +16,9 @@ from amt.data.synthetic.simulation import Contacts
 from amt.data.ycb import OBJECTS, UNUSED_ID
 from amt.hand import HandModel
 
-LEFT_SHARE = 0.5  # of sequences
 MAX_TRIES = 40  # simulated grasps of an object before other objects are taken
 MAX_SCENES = 20
+SCENES_EACH = 3  # with the object whose turn it is, before any is taken
 MAX_PLANS = 3000  # planned grasps of an object, most of which do not fit
 MAX_DEPTH = 0.006  # metres that skin may sink into the grasped object's mesh at any frame
 BACK = (0.07, 0.13)  # metres that a hand comes
@@ -34,16 +34,23 @@ def sample(
     betas: Float[np.ndarray, " 10"],
     num_frames: int,
     gesture_share: float,
+    turn: int,
 ) -> motion.Motion:
-    """A simulated grasp, or, with that probability, a gesture of the free hand; a left hand every other time.
+    """A simulated grasp, or, with that probability, a gesture of the free hand.
+
+    The object to grasp goes round with `turn` (the number of the sequence), the hand's side alternates and is the other
+    one in the next round: the first 40 sequences without gestures hold all objects in both hands, but for objects that
+    no try holds.
 
     Raises `RuntimeError` where no grasp held in `MAX_SCENES` scenes of `MAX_TRIES` grasps each.
     """
     shape = grasps.HandShape(hand, betas)
-    left = rng.random() < LEFT_SHARE
+    objects = [i for i in OBJECTS if i != UNUSED_ID]
+    left = (turn + turn // len(objects)) % 2 == 1
     gestures, discarded = rng.random() < gesture_share, {}
-    for _ in range(MAX_SCENES):
-        ids = [int(i) for i in rng.permutation([i for i in OBJECTS if i != UNUSED_ID])[: int(rng.integers(2, 5))]]
+    for scene in range(MAX_SCENES):
+        first = objects[turn % len(objects)] if scene < SCENES_EACH else int(rng.choice(objects))
+        ids = [first, *(int(i) for i in rng.permutation(objects) if i != first)][: int(rng.integers(2, 5))]
         rest = _stand(rng, ids)
         ids = ids[: len(rest)]
         if gestures:

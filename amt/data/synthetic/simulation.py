@@ -214,12 +214,11 @@ class World:
         touched, depth, free = self._grip(k)
         if depth > MAX_SOFT:
             return "penetrated"
-        if now >= REACH + CLOSE + 0.1:
-            if len(touched & {13, 14, 15, 0}) == 0 or len(touched) < 2:
-                return "missed" if now < REACH + CLOSE + 0.2 else "dropped"
-        if now >= REACH + CLOSE + LIFT and (t[2] - before[2] < MIN_LIFT or not free):
-            return "dropped"
-        return None
+        gripped = len(touched) > 1 and touched & {0, 13, 14, 15}  # a finger and the thumb or the palm
+        if now >= REACH + CLOSE + 0.1 and not gripped:
+            return "missed" if now < REACH + CLOSE + 0.2 else "dropped"
+        held = t[2] - before[2] >= MIN_LIFT and free
+        return "dropped" if now >= REACH + CLOSE + LIFT and not held else None
 
     def _grip(self, k):
         """Joints that touch object k, the deepest contact of the hand with it, whether nothing else touches it."""
