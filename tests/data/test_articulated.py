@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from amt import hand as hand_model
-from amt.data.synthetic import articulated
+from amt.data.synthetic import articulated, planning
 from amt.hand import skeleton
 
 
@@ -78,3 +78,21 @@ def test_the_wrist_follows_its_target(posed):
     for _ in range(300):
         mujoco.mj_step(model, data)
     np.testing.assert_allclose(data.xpos[model.body("hand0").id], data.mocap_pos[0], atol=1e-3)
+
+
+def test_grips_stay_within_the_limits_and_open_as_they_say(posed):
+    hand, betas, model, data = posed
+    limits = np.array([model.joint(name).range for name in articulated.joint_names()])
+    for keys in (planning.PINCH, planning.POWER):
+        gaps = []
+        for key in keys:
+            posture = planning.full_posture(key)
+            assert (posture >= limits[:, 0] - 1e-9).all() and (posture <= limits[:, 1] + 1e-9).all()
+            data.qpos[:7], data.qpos[7:] = [0, 0, 0, 1, 0, 0, 0], posture
+            mujoco.mj_kinematics(model, data)
+            joints, places, _ = articulated.pads(hand, betas)
+            ids = [model.body(f"hand{k}").id for k in joints]
+            pads = np.einsum("nij,nj->ni", data.xmat[ids].reshape(-1, 3, 3), places) + data.xpos[ids]
+            gaps.append(np.linalg.norm(pads[0] - pads[1:3].mean(0)))
+        np.testing.assert_allclose(gaps, [0.008, 0.03, 0.055, 0.085, 0.11, 0.13], atol=0.025)  # hands differ
+        assert (np.diff(gaps) > 0).all()

@@ -73,7 +73,7 @@ def test_both_hands_are_there_and_their_parameters_give_the_joints(samples):
 
 
 def test_the_drawn_hand_is_the_labelled_hand(samples):
-    """Hardly a pixel of the hand lies far from the projected vertices; of visible vertices nearly all lie on the hand."""
+    """Of the projected vertices that nothing hides nearly all lie on the hand in the segmentation."""
     inside = []
     for sample in samples:
         _, vertices, _ = as_right(sample)

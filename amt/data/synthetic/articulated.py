@@ -17,9 +17,9 @@ THUMB_BONE = np.array([-1.0, 0.0, 0.6]) / np.hypot(1.0, 0.6)
 # Radians: goniometry as in `amt.hand.poses`, whose random poses these limits hold.
 FINGER_LIMITS = {"spread": (-0.35, 0.35), "mcp": (-0.35, 1.57), "pip": (-0.05, 1.83), "dip": (-0.1, 1.22)}
 THUMB_LIMITS = {
-    "flex": (-0.5, 1.1),
-    "abduct": (-0.7, 1.25),
-    "twist": (-0.6, 1.2),
+    "flex": (-0.5, 1.0),
+    "abduct": (-1.45, 0.6),  # negative: opposed to the fingers
+    "twist": (-1.25, 0.6),
     "mcp": (-0.2, 0.95),
     "ip": (-0.3, 1.25),
 }

@@ -18,8 +18,8 @@ from amt.hand import HandModel
 
 MAX_TRIES = 40  # simulated grasps of an object before other objects are taken
 MAX_SCENES = 20
-SCENES_EACH = 3  # with the object whose turn it is, before any is taken
-MAX_PLANS = 3000  # planned grasps of an object, most of which do not fit
+SCENES_EACH = 2  # with the object whose turn it is, before any is taken
+MAX_PLANS = 1500  # planned grasps of an object, most of which do not fit
 MAX_DEPTH = 0.006  # metres that skin may sink into the grasped object's mesh at any frame
 BACK = (0.07, 0.13)  # metres that a hand comes
 SKIN_EVERY = 2  # frames whose skin is measured

@@ -84,7 +84,7 @@ class Gripper:
 
     def __init__(self, keys, squeeze, kinematics):
         """`kinematics` maps a posture to pads' places [5,3] in the wrist's frame and the palm's middle [3]."""
-        self.keys = np.array([_posture(k) for k in keys])
+        self.keys = np.array([full_posture(k) for k in keys])
         self.opening = np.linspace(0, 1, 21)
         rows = [kinematics(self.posture(s)) for s in self.opening]
         thumb = np.array([pads[0] for pads, _ in rows])
@@ -97,7 +97,7 @@ class Gripper:
         reach = self.middle - palm
         reach -= self.closing * (reach * self.closing).sum(1, keepdims=True)
         self.reach = reach / np.linalg.norm(reach, axis=1, keepdims=True)
-        self.squeeze = _posture(squeeze, np.zeros(4))
+        self.squeeze = full_posture(squeeze, np.zeros(4))
 
     def posture(self, opening: float) -> Float[np.ndarray, " 21"]:
         """Between closed (0) and wide (1)."""
@@ -118,7 +118,8 @@ class Gripper:
         return middle, np.stack([c, a, np.cross(c, a)], 1)
 
 
-def _posture(key, spread=SPREAD):
+def full_posture(key, spread=SPREAD) -> Float[np.ndarray, " 21"]:
+    """All hinges of a hand whose fingers bend together: `key` holds three flexions and the thumb's five."""
     fingers = np.array([[s, *key[:3]] for s in spread])
     return np.concatenate([fingers.ravel(), key[3:]])
 
@@ -149,6 +150,8 @@ def sample(
     opened = gripper.opening_for(2 * half[axis] + rng.uniform(MIN_CLEARANCE, MAX_CLEARANCE)) or 1.0
     first, second = R[:, (axis + 1) % 3], R[:, (axis + 2) % 3]
     angle = rng.uniform(0, 2 * np.pi)
+    if site.round < 0 or site.round == axis or rng.random() < 0.3:
+        angle = np.pi / 2 * rng.integers(4) + rng.normal(0, 0.2)  # at a face, not at an edge
     approach = np.cos(angle) * first + np.sin(angle) * second
     if approach[2] > MAX_UP:
         return None
@@ -156,7 +159,7 @@ def sample(
     extent, length = _half_way(half, R.T @ approach), _half_way(half, R.T @ along)
     # Pads before the middle of a round body would push it away; on flat sides they need a finger's breadth.
     rolls = site.round >= 0 and site.round != axis and abs(along @ R[:, site.round]) > 0.5
-    least = extent + 0.006 if rolls else min(extent + 0.004, 0.025)
+    least = min(extent + 0.006, max(0.03, 0.55 * extent)) if rolls else min(extent + 0.004, 0.025)
     depth = rng.uniform(least, max(least, min(2 * extent - 0.003, MAX_DEPTH)))
     point = center - approach * (extent - depth)
     point += along * rng.uniform(-0.6, 0.6) * max(0.0, length - 0.035)
