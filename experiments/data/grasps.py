@@ -61,7 +61,7 @@ def filled(pixels, faces, shape):
 def measure(root: Path, every: int) -> None:
     hand, calibration = hand_model.load(), Calibration(root)
     kinds, reasons, objects = collections.Counter(), collections.Counter(), collections.Counter()
-    held, depths, errors, drawn_inside, mesh_drawn = [], [], [], [], []
+    held, depths, errors, drawn_inside, mesh_drawn, forces = [], [], [], [], [], []
     for path in sorted(root.glob("*-subject-*/*/meta.yml")):
         folder, meta, facts = path.parent, read_meta(path), yaml.safe_load(path.read_text())
         if facts.get("bare_hand"):
@@ -78,9 +78,11 @@ def measure(root: Path, every: int) -> None:
                 labels = np.load(folder / serial / f"labels_{n:06d}.npz")
                 joints, vertices = vertices_of(hand, labels["pose_m"][0], betas, side)
                 if serial == meta["serials"][0]:
+                    contacts = np.load(folder / serial / f"contacts_{n:06d}.npz")
+                    forces += np.linalg.norm(contacts["forces"], axis=1).tolist()
                     pose = labels["pose_y"][k]
                     local = (vertices - pose[:, 3]) @ pose[:, :3]
-                    deepest = max(deepest, -float(signed_distance(local, surface, 0.02).min()))
+                    deepest = max(deepest, -float(signed_distance(local, surface).min()))
                 if n % every:
                     continue
                 K = calibration.intrinsics(serial).astype(np.float64)
@@ -101,6 +103,9 @@ def measure(root: Path, every: int) -> None:
         "grasps discarded": f"{sum(reasons.values())} {dict(sorted(reasons.items()))}",
         "lifted 5 cm and held 0.5 s": f"{np.mean(held):.1%}",
         "deepest penetration": f"median {median:.2f} mm, 90% {most:.2f} mm, largest {largest:.2f} mm",
+        "forces of contacts": "median {:.1f} N, 90% {:.1f} N, largest {:.1f} N".format(
+            *np.percentile(forces, [50, 90, 100])
+        ),
         "pose_m through the hand and K to joint_2d": f"largest {max(errors):.4f} px, {len(errors)} views",
         "hand pixels in the projected mesh": f"median {np.median(inside):.2%}, 5% {np.percentile(inside, 5):.2%}",
         "unhidden pixels of the mesh drawn as hand": f"median {np.median(mesh_drawn):.2%}",

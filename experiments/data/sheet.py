@@ -16,7 +16,7 @@ from amt.geometry import cameras
 from amt.hand.skeleton import BONES_21
 
 COLORS = ((90, 120, 255), (60, 205, 255), (110, 220, 90), (255, 170, 70), (255, 120, 205))  # thumb to little, BGR
-PIXELS_PER_NEWTON = 8
+PIXELS_PER_NEWTON = 5
 
 
 def draw(folder: Path, serial: str, frame: int, meta: dict, K: np.ndarray) -> np.ndarray:
@@ -46,17 +46,20 @@ def draw(folder: Path, serial: str, frame: int, meta: dict, K: np.ndarray) -> np
 
 
 def tile(root: Path, folder: Path, meta: dict, size: tuple[int, int]) -> np.ndarray:
-    """The hand at two thirds of the sequence or later, from the camera that sees most of it."""
-    calibration = Calibration(root)
-    frame = meta["num_frames"] - 1 if meta["num_frames"] < 3 else round(0.84 * (meta["num_frames"] - 1))
-    frame = int(frame)
+    """The grasp from the camera and at the moment of the last third at which most of hand and object is seen."""
+    calibration, grasped = Calibration(root), meta["ycb_ids"][meta["ycb_grasp_ind"]]
 
-    def seen(serial):
-        seg = np.load(folder / serial / f"labels_{frame:06d}.npz")["seg"]
-        grasped = meta["ycb_ids"][meta["ycb_grasp_ind"]]
-        return min((seg == 255).sum(), 2 * (seg == grasped).sum())
+    def seen(view):
+        serial, frame = view
+        labels = np.load(folder / serial / f"labels_{frame:06d}.npz")
+        joints, (height, width) = labels["joint_2d"][0], labels["seg"].shape
+        inside = ((joints > 10) & (joints < [width - 10, height - 10])).all(1).mean()
+        extent = np.ptp(joints, axis=0).max() ** 2 + 1
+        hand, held = (labels["seg"] == 255).sum() / extent, (labels["seg"] == grasped).sum() / extent
+        return inside * (min(hand, 0.25) + min(held, 0.25))
 
-    serial = max(meta["serials"], key=seen)
+    frames = range(round(0.66 * meta["num_frames"]), meta["num_frames"], 2)
+    serial, frame = max(((s, n) for s in meta["serials"] for n in frames), key=seen)
     K = calibration.intrinsics(serial).astype(np.float64)
     image = draw(folder, serial, frame, meta, K)
     center = np.load(folder / serial / f"labels_{frame:06d}.npz")["joint_2d"][0].mean(0)

@@ -141,7 +141,7 @@ def test_hands_hardly_sink_into_what_they_hold(simulated, samples):
         k = int(sample["grasped"])
         pose = sample["object_pose"][k]
         surface = object_surface(simulated, int(sample["object_ids"][k]))
-        depth = -signed_distance((vertices - pose[:, 3]) @ pose[:, :3], surface, 0.02).min()
+        depth = -signed_distance((vertices - pose[:, 3]) @ pose[:, :3], surface).min()
         assert depth < physical.MAX_DEPTH + 0.001
 
 

@@ -198,7 +198,7 @@ def _deepest(played, skin: Surface) -> float:
     deepest = 0.0
     for n in range(0, len(played.vertices), SKIN_EVERY):
         local = (played.vertices[n] - played.object_t[n, 0]) @ played.object_R[n, 0]
-        deepest = max(deepest, -float(signed_distance(local, skin, 0.02).min()))
+        deepest = max(deepest, -float(signed_distance(local, skin).min()))
     return deepest
 
 

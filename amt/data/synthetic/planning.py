@@ -174,7 +174,7 @@ def sample(
         opening=opened,
         contact=contact,
         noise=rng.normal(0, 0.04, 21),
-        strength=min(rng.uniform(0.8, 1.2) * (0.2 + 1.3 * mass), 1.0),
+        strength=min(rng.uniform(0.8, 1.2) * (0.15 + 0.8 * mass), 0.8),
     )
 
 

@@ -28,7 +28,8 @@ MIN_LIFT = 0.05  # metres that an object is lifted throughout the hold
 MAX_SLIP, MAX_TURN = 0.015, 0.35  # metres and radians that it moves in the hand from the end of the lift to the end
 MAX_SOFT = 0.004  # metres that capsules may sink into an object
 FIRM = 0.05  # newtons from which a contact counts
-FAILURES = ("pushed", "missed", "dropped", "slipped", "penetrated")
+MAX_FORCE = 40.0  # newtons of one contact: beyond, the hand is jammed between object and table
+FAILURES = ("pushed", "missed", "dropped", "slipped", "penetrated", "jammed")
 
 
 class Contacts:
@@ -190,6 +191,8 @@ class World:
             while frame < len(times) and times[frame] <= now + 1e-9:
                 kept.append(self._snapshot())
                 frame += 1
+                if np.linalg.norm(kept[-1][-1].forces, axis=1).max(initial=0.0) > MAX_FORCE:
+                    return Trial("jammed")
             wrist, R = path(now)
             data.mocap_pos[0] = wrist
             mujoco.mju_mat2Quat(data.mocap_quat[0], np.ascontiguousarray(R).ravel())
