@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import yaml
+from ml_collections import ConfigDict
 from scipy.spatial import KDTree
 
 from amt import hand as hand_model
@@ -20,6 +21,7 @@ from amt.data.validation import check_sequences, survey
 from amt.data.ycb import OBJECTS
 from amt.errors import UserError
 from amt.geometry import cameras, mirror
+from amt.modes import generate as generate_mode
 from amt.robot import RenderUnavailable
 
 from .conftest import TINY
@@ -162,6 +164,17 @@ def test_the_same_seed_writes_the_same_bytes_also_after_a_stop(simulated, tmp_pa
         {str(p.relative_to(r)): p.read_bytes() for p in r.rglob("*") if p.is_file()} for r in (root, simulated)
     )
     assert ours == theirs
+
+
+def test_the_mode_counts_discarded_grasps(simulated, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(simulated, root)
+    lost = folders(root)[0]
+    shutil.rmtree(lost)
+    config = ConfigDict({"generate": {**dataclasses.asdict(PHYSICAL), "num_workers": 0}})
+    figures = generate_mode.run(config, root, None)
+    assert figures["sequences_written"] == 1
+    assert figures["grasps_discarded"] == discarded_grasps(simulated, lost.name)
 
 
 def test_kinematic_and_physical_do_not_mix(simulated, tmp_path):
