@@ -4,7 +4,7 @@ import dataclasses
 import time
 from pathlib import Path
 
-from amt.data.synthetic.generator import GeneratorConfig, discarded_grasps, generate
+from amt.data.synthetic.generator import GeneratorConfig, discarded_grasps, generate, num_complete
 from amt.modes.common import Progress
 
 
@@ -13,7 +13,9 @@ def run(config, workdir: Path, input: str | None) -> dict:
     settings = GeneratorConfig(**{name: config.generate[name] for name in names})
     start = time.monotonic()
     written, discarded = 0, 0
+    settings.check()
     with Progress(settings.num_sequences, "sequences") as progress:
+        progress.skip(num_complete(settings, workdir))
         for name in generate(settings, workdir, config.generate.num_workers):
             written += 1
             discarded += discarded_grasps(workdir, name)

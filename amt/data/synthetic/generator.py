@@ -92,6 +92,11 @@ def generate(config: GeneratorConfig, root: Path, num_workers: int) -> Iterator[
             os.environ.pop(k) if v is None else os.environ.__setitem__(k, v)
 
 
+def num_complete(config: GeneratorConfig, root: Path) -> int:
+    """How many of the sequences are there already, and will not be written again."""
+    return sum(_folder(config, root, i).exists() for i in range(config.num_sequences))
+
+
 def discarded_grasps(root: Path, name: str) -> int:
     """How many simulated grasps failed before the one of a written sequence."""
     (path,) = root.glob(f"*-subject-*/{name}/meta.yml")
