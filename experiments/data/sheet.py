@@ -46,7 +46,7 @@ def draw(folder: Path, serial: str, frame: int, meta: dict, K: np.ndarray) -> np
 
 
 def tile(root: Path, folder: Path, meta: dict, size: tuple[int, int]) -> np.ndarray:
-    """The grasp from the camera and at the moment of the last third at which most of hand and object is seen."""
+    """The grasp from the camera and at the moment of the second half at which most of hand and object is seen."""
     calibration, grasped = Calibration(root), meta["ycb_ids"][meta["ycb_grasp_ind"]]
 
     def seen(view):
@@ -58,7 +58,7 @@ def tile(root: Path, folder: Path, meta: dict, size: tuple[int, int]) -> np.ndar
         hand, held = (labels["seg"] == 255).sum() / extent, (labels["seg"] == grasped).sum() / extent
         return inside * (min(hand, 0.25) + min(held, 0.25))
 
-    frames = range(round(0.66 * meta["num_frames"]), meta["num_frames"], 2)
+    frames = range(round(0.5 * meta["num_frames"]), meta["num_frames"], 2)
     serial, frame = max(((s, n) for s in meta["serials"] for n in frames), key=seen)
     K = calibration.intrinsics(serial).astype(np.float64)
     image = draw(folder, serial, frame, meta, K)
