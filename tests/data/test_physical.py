@@ -104,8 +104,9 @@ def test_depth_is_that_of_the_objects(simulated, samples):
 
 
 def test_objects_are_lifted_and_held(simulated):
-    for folder in folders(simulated):
+    for turn, folder in enumerate(folders(simulated)):
         meta = yaml.safe_load((folder / "meta.yml").read_text())
+        assert meta["ycb_ids"][meta["ycb_grasp_ind"]] == turn + 1
         place = np.load(folder / "pose.npz")["pose_y"][:, meta["ycb_grasp_ind"], 4:]
         step = simulation.DURATION / PHYSICAL.num_frames
         held = np.arange(PHYSICAL.num_frames) * step >= simulation.DURATION - simulation.HOLD

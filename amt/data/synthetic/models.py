@@ -120,8 +120,6 @@ def _bowl(s, h):
     r, z = h[0], h[2]
     t = np.linspace(0.18, 1, 4)
     s.vessel(np.stack([0.42 * r + 0.58 * r * np.sin(t * np.pi / 2) ** 1.4, -z + 2 * z * t**1.7], -1), 0.0035)
-    first = s._vertices[0]
-    first[:, 2] = np.where(first[:, 2] < -z, -z, first[:, 2])
     for k in range(4):
         d = np.array([np.cos(k * np.pi / 2), np.sin(k * np.pi / 2), 0])
         R = Rotation.from_euler("z", k * np.pi / 2).as_matrix()

@@ -58,6 +58,7 @@ def sample(
         else:
             played = _grasp(rng, shape, num_frames, ids, rest, discarded)
         if played is not None:
+            played = _listed(played, turn)
             return mirrored(played) if left else played
     raise RuntimeError(f"no grasp held in {MAX_SCENES} scenes: {discarded}; please report the seed")
 
@@ -84,6 +85,21 @@ def mirrored(played: motion.Motion) -> motion.Motion:
         object_R=S @ played.object_R * planes[None, :, None, :],
         object_t=played.object_t * MIRROR,
         side="left",
+        contacts=contacts,
+    )
+
+
+def _listed(played: motion.Motion, shift: int) -> motion.Motion:
+    """The same objects, in turned order: else the grasped one would always be the first."""
+    order = np.roll(np.arange(len(played.ycb_ids)), shift)
+    place = np.argsort(order)
+    contacts = [Contacts(c.points, c.normals, c.forces, c.body, place[c.object]) for c in played.contacts]
+    return dataclasses.replace(
+        played,
+        object_R=played.object_R[:, order],
+        object_t=played.object_t[:, order],
+        ycb_ids=[played.ycb_ids[k] for k in order],
+        grasped=int(place[played.grasped]) if played.grasped >= 0 else -1,
         contacts=contacts,
     )
 
