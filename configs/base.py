@@ -49,9 +49,10 @@ def data() -> dict:
 
 def generate() -> dict:
     return {
+        "grasps": "physical",  # simulated by contact, with depth and forces; kinematic: primitives moved along, faster
         "num_sequences": 100,  # the official splits count 100 sequences per subject
         "num_subjects": 10,
-        "num_frames": 72,  # per sequence, 30 per second
+        "num_frames": 72,  # per sequence, 30 per second; fewer are spread over the same 2.4 s
         "num_cameras": 8,
         "width": 640,  # pixels
         "height": 480,  # pixels

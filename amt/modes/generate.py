@@ -4,7 +4,7 @@ import dataclasses
 import time
 from pathlib import Path
 
-from amt.data.synthetic.generator import GeneratorConfig, generate
+from amt.data.synthetic.generator import GeneratorConfig, discarded_grasps, generate, num_complete
 from amt.modes.common import Progress
 
 
@@ -12,11 +12,14 @@ def run(config, workdir: Path, input: str | None) -> dict:
     names = [f.name for f in dataclasses.fields(GeneratorConfig)]
     settings = GeneratorConfig(**{name: config.generate[name] for name in names})
     start = time.monotonic()
-    written = 0
+    written, discarded = 0, 0
+    settings.check()
     with Progress(settings.num_sequences, "sequences") as progress:
-        for _ in generate(settings, workdir, config.generate.num_workers):
+        progress.skip(num_complete(settings, workdir))
+        for name in generate(settings, workdir, config.generate.num_workers):
             written += 1
-            progress.update()
+            discarded += discarded_grasps(workdir, name)
+            progress.update(note=f"{discarded} grasps discarded" if settings.grasps == "physical" else "")
     seconds = time.monotonic() - start
     frames = written * settings.num_frames * settings.num_cameras
     return {
@@ -24,6 +27,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
         "sequences": settings.num_sequences,
         "sequences_written": written,
         "frames_written": frames,
+        **({"grasps_discarded": discarded} if settings.grasps == "physical" else {}),
         "generation_s": seconds,
         "frames_per_s": frames / seconds,
     }

@@ -15,6 +15,7 @@ TINY = GeneratorConfig(
     seed=6,
     gesture_share=0.5,
     photographs="",
+    grasps="kinematic",
 )
 
 

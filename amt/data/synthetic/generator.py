@@ -1,4 +1,7 @@
-"""Writes generated sequences in the DexYCB layout: colour, segmentation, labels, meta and calibration."""
+"""Writes generated sequences in the DexYCB layout: colour, segmentation, labels, meta and calibration.
+
+With simulated grasps also depth, contacts (`amt.data.synthetic.writing`) and the objects' models.
+"""
 
 import dataclasses
 import json
@@ -15,14 +18,15 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from amt import hand as hand_model
+from amt.data.files import read_yaml
 from amt.data.layout import SERIALS, SUBJECTS
-from amt.data.synthetic import appearance, grasps, motion
-from amt.data.synthetic.scene import Scene
+from amt.data.synthetic import appearance, grasps, models, motion, physical, writing
+from amt.data.synthetic.scene import Look, Scene
 from amt.errors import UserError
-from amt.geometry import cameras
 from amt.robot.render import find_backend
 
 JPEG_QUALITY = 92
+GRASPS = ("physical", "kinematic")  # simulated by contact with the objects' models; or moved along, with primitives
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +42,7 @@ class GeneratorConfig:
     seed: int
     gesture_share: float
     photographs: str
+    grasps: str
 
     def check(self) -> None:
         """Raises `UserError` for values that cannot be generated."""
@@ -46,6 +51,8 @@ class GeneratorConfig:
             value, most = getattr(self, name), limits.get(name, 10**6)
             if not 1 <= value <= most:
                 raise UserError(f"config.generate.{name}={value}: expected 1 to {most}")
+        if self.grasps not in GRASPS:
+            raise UserError(f"config.generate.grasps={self.grasps}: expected {' or '.join(GRASPS)}")
         if not 0 <= self.gesture_share <= 1:
             raise UserError(f"config.generate.gesture_share={self.gesture_share}: expected 0 to 1")
 
@@ -61,6 +68,8 @@ def generate(config: GeneratorConfig, root: Path, num_workers: int) -> Iterator[
     root.mkdir(parents=True, exist_ok=True)
     _claim(config, root)
     _write_intrinsics(config, root)
+    if config.grasps == "physical":
+        _write_models(root)
     missing = [i for i in range(config.num_sequences) if not _folder(config, root, i).exists()]
     jobs = [(config, root, i, backend) for i in missing]
     if num_workers <= 0:
@@ -83,16 +92,41 @@ def generate(config: GeneratorConfig, root: Path, num_workers: int) -> Iterator[
             os.environ.pop(k) if v is None else os.environ.__setitem__(k, v)
 
 
+def num_complete(config: GeneratorConfig, root: Path) -> int:
+    """How many of the sequences are there already, and will not be written again."""
+    return sum(_folder(config, root, i).exists() for i in range(config.num_sequences))
+
+
+def discarded_grasps(root: Path, name: str) -> int:
+    """How many simulated grasps failed before the one of a written sequence."""
+    (path,) = root.glob(f"*-subject-*/{name}/meta.yml")
+    return (read_yaml(path).get("grasp") or {}).get("discarded", 0)
+
+
+def _write_models(root: Path) -> None:
+    """The objects' models, whole or not at all."""
+    if (root / "models").exists():
+        return
+    aside = root / ".models.part"
+    shutil.rmtree(aside, ignore_errors=True)
+    models.write_models(aside)
+    aside.rename(root / "models")
+
+
 def _claim(config: GeneratorConfig, root: Path) -> None:
     path, ours = root / "generator.json", dataclasses.asdict(config)
+    if config.grasps == "kinematic":
+        del ours["grasps"]  # as it was before there was a choice
     if path.exists():
-        theirs = json.loads(path.read_text())
+        theirs = {"grasps": "kinematic", **json.loads(path.read_text())}
+        ours = {"grasps": "kinematic", **ours}
         if changed := [k for k in ours if theirs.get(k) != ours[k]]:
             found = ", ".join(f"{k}={theirs.get(k)}" for k in changed)
             raise UserError(f"{root}: holds a data set generated with {found}; choose another --workdir or remove it")
     elif any(root.glob("*-subject-*")):
         raise UserError(f"{root}: holds a data set that this generator did not write; choose another --workdir")
-    path.write_text(json.dumps(ours, indent=2) + "\n")
+    else:
+        path.write_text(json.dumps(ours, indent=2) + "\n")
 
 
 def _subject(config: GeneratorConfig, index: int) -> str:
@@ -148,13 +182,21 @@ def _write_sequence(job) -> str:
     config, root, index, backend = job
     rng = np.random.default_rng([config.seed, index])
     hand = hand_model.load()
-    betas = np.clip(rng.normal(0, 1, 10), -2, 2)
-    played = motion.sample(rng, grasps.HandShape(hand, betas), config.num_frames, config.gesture_share)
+    subject, simulated = _subject(config, index), config.grasps == "physical"
+    person = np.random.default_rng([config.seed, 2_000_003, SUBJECTS.index(subject)]) if simulated else rng
+    betas = np.clip(person.normal(0, 1, 10), -2, 2)
+    if simulated:
+        played = physical.sample(rng, hand, betas, config.num_frames, config.gesture_share, index)
+    else:
+        played = motion.sample(rng, grasps.HandShape(hand, betas), config.num_frames, config.gesture_share)
     T_world_camera = sample_cameras(rng, played.joints.mean((0, 1)), config.num_cameras)
     K = _intrinsics(config)
     photographs = appearance.load_photographs(config.photographs)
-    scene = Scene(rng, hand, played.ycb_ids, K, (config.width, config.height), photographs, backend)
+    look = Look(person, played.side) if simulated else None
+    scene = Scene(rng, hand, played.ycb_ids, K, (config.width, config.height), photographs, backend, look)
     R_hand_forearm = Rotation.from_rotvec([0, rng.normal(0, 0.25), rng.normal(0, 0.35)]).as_matrix()
+    if played.side == "left":  # mirrored; a capsule is its own mirror image, the third axis makes it a rotation
+        R_hand_forearm = np.diag([-1.0, 1.0, 1.0]) @ R_hand_forearm @ np.diag([1.0, 1.0, -1.0])
 
     folder = _folder(config, root, index)
     aside = folder.with_name(f".{folder.name}.part")
@@ -175,76 +217,14 @@ def _write_sequence(job) -> str:
             rgb, seg = scene.render(c, T_world_camera[c])
             jpeg = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
             (aside / serial / f"color_{n:06d}.jpg").write_bytes(jpeg.tobytes())
-            labels = _labels(hand, betas, played, n, K[c], T_world_camera[c])
+            labels = writing.labels(hand, betas, played, n, K[c], T_world_camera[c])
             np.savez_compressed(aside / serial / f"labels_{n:06d}.npz", seg=seg, **labels)
+            if simulated:
+                writing.write_depth(aside / serial / f"aligned_depth_to_color_{n:06d}.png", scene.depth())
+                writing.write_contacts(aside / serial / f"contacts_{n:06d}.npz", played, n, T_world_camera[c])
     scene.close()
-    _write_meta(aside, _subject(config, index), folder.name, played, serials)
-    _write_calibration(root, _subject(config, index), folder.name, serials, T_world_camera, betas)
-    _write_world_poses(aside, hand, betas, played)
+    writing.write_meta(aside, subject, folder.name, played, serials)
+    writing.write_calibration(root, subject, folder.name, serials, T_world_camera, betas, played)
+    writing.write_world_poses(aside, hand, betas, played)
     aside.rename(folder)
     return folder.name
-
-
-def _labels(hand, betas, played, n, K, T_world_camera) -> dict:
-    """One frame's labels in the camera frame: `pose_y`, `pose_m`, `joint_3d`, `joint_2d`."""
-    R, t = T_world_camera[:3, :3], T_world_camera[:3, 3]
-    joints = (played.joints[n] - t) @ R
-    objects = np.concatenate([R.T @ played.object_R[n], (R.T @ (played.object_t[n] - t).T).T[..., None]], -1)
-    pose_m = hand_parameters(hand, betas, R.T @ played.global_orient[n], played.hand_pose[n], joints[0])
-    return {
-        "pose_y": objects.astype(np.float32),
-        "pose_m": pose_m[None].astype(np.float32),
-        "joint_3d": joints[None].astype(np.float32),
-        "joint_2d": cameras.project(joints, K)[None].astype(np.float32),
-    }
-
-
-def hand_parameters(hand, betas, global_orient, hand_pose, wrist) -> Float[np.ndarray, " 51"]:
-    """The MANO layout: 3 axis-angle, 45 PCA coefficients, 3 translation, with the wrist joint at `wrist`."""
-    axis_angle = Rotation.from_matrix(global_orient).as_rotvec()
-    offset = hand_pose.reshape(45) - np.asarray(hand.hands_mean, np.float64)
-    pca = offset @ np.linalg.inv(np.asarray(hand.hands_components, np.float64))
-    rest = np.asarray(hand.v_template, np.float64) + np.asarray(hand.shapedirs, np.float64) @ betas
-    root = np.asarray(hand.J_regressor, np.float64)[0] @ rest
-    return np.concatenate([axis_angle, pca, wrist - root])
-
-
-def _write_meta(folder, subject, name, played, serials) -> None:
-    meta = {
-        "serials": list(serials),
-        "num_frames": len(played.joints),
-        "extrinsics": name,
-        "ycb_ids": played.ycb_ids,
-        "ycb_grasp_ind": max(played.grasped, 0),
-        "mano_sides": ["right"],
-        "mano_calib": [f"{subject}_{name}_right"],
-    }
-    if played.grasped < 0:
-        meta["bare_hand"] = True  # not in DexYCB: nothing is grasped in this sequence
-    (folder / "meta.yml").write_text(yaml.safe_dump(meta, sort_keys=False))
-
-
-def _write_calibration(root, subject, name, serials, T_world_camera, betas) -> None:
-    folder = root / "calibration" / f"extrinsics_{name}"
-    folder.mkdir(parents=True, exist_ok=True)
-    extrinsics = {s: [float(x) for x in T[:3].ravel()] for s, T in zip(serials, T_world_camera, strict=True)}
-    extrinsics["apriltag"] = [float(x) for x in np.eye(4)[:3].ravel()]
-    text = yaml.safe_dump({"master": serials[0], "extrinsics": extrinsics})
-    (folder / "extrinsics.yml").write_text(text)
-    folder = root / "calibration" / f"mano_{subject}_{name}_right"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "mano.yml").write_text(yaml.safe_dump({"betas": [float(b) for b in betas]}))
-
-
-def _write_world_poses(folder, hand, betas, played) -> None:
-    n, k = played.object_t.shape[:2]
-    quat = Rotation.from_matrix(played.object_R.reshape(-1, 3, 3)).as_quat().reshape(n, k, 4)  # xyzw
-    pose_m = [
-        hand_parameters(hand, betas, *frame)
-        for frame in zip(played.global_orient, played.hand_pose, played.joints[:, 0], strict=True)
-    ]
-    np.savez_compressed(
-        folder / "pose.npz",
-        pose_y=np.concatenate([quat, played.object_t], -1).astype(np.float32),
-        pose_m=np.stack(pose_m)[:, None].astype(np.float32),
-    )

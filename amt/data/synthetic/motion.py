@@ -8,6 +8,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.spatial.transform import Rotation, Slerp
 
 from amt.data.synthetic import grasps
+from amt.data.synthetic.simulation import Contacts
 from amt.data.ycb import OBJECTS, UNUSED_ID
 from amt.geometry.primitives import BOX
 
@@ -29,6 +30,9 @@ class Motion:
     object_t: Float[np.ndarray, "n k 3"]
     ycb_ids: list[int]
     grasped: int  # index into ycb_ids, -1 for a gesture
+    side: str = "right"  # of a left hand, `global_orient` is the left model's, `hand_pose` the mirrored (right) hand's
+    contacts: list[Contacts] | None = None  # of every frame, where they were simulated
+    grasp: dict | None = None  # what is known of a simulated grasp, and how many were discarded before it
 
 
 def sample(rng: np.random.Generator, shape: grasps.HandShape, num_frames: int, gesture_share: float) -> Motion:
@@ -36,7 +40,7 @@ def sample(rng: np.random.Generator, shape: grasps.HandShape, num_frames: int, g
     ids = [int(i) for i in rng.choice([i for i in OBJECTS if i != UNUSED_ID], int(rng.integers(2, 5)), replace=False)]
     clutter = [_resting(rng, *OBJECTS[i].primitive, 0.35) for i in ids]
     if rng.random() < gesture_share:
-        orient, wrist, pose = _gesture(rng, shape, num_frames)
+        orient, wrist, pose = gesture(rng, shape, num_frames)
         R, t, grasped = _still(clutter, num_frames), _still_t(clutter, num_frames), -1
     else:
         grasped = int(rng.integers(len(ids)))
@@ -75,7 +79,8 @@ def _still_t(poses, n):
     return np.repeat(np.stack([t for _, t in poses])[None], n, 0)
 
 
-def _gesture(rng, shape, n):
+def gesture(rng: np.random.Generator, shape: grasps.HandShape, n: int):
+    """A free hand above the table: orientations [n,3,3], wrist [n,3] and poses [n,15,3]."""
     keys = int(rng.integers(2, 6))
     times = np.linspace(0, 1, keys)
     start = Rotation.random(random_state=rng)

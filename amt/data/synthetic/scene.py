@@ -1,13 +1,14 @@
 """The MuJoCo scene that renders a generated sequence: table, walls, objects, a skinned hand and forearm."""
 
 import importlib
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, UInt8, UInt16
 from scipy.spatial.transform import Rotation
 
-from amt.data.synthetic import appearance
+from amt.data.synthetic import appearance, models
 from amt.data.ycb import OBJECTS
 from amt.geometry.primitives import BOX
 from amt.hand import HandModel
@@ -15,6 +16,13 @@ from amt.robot.render import BACKENDS
 
 HAND, BACKGROUND = 255, 0  # values of the segmentation; an object has its YCB id
 OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0])
+
+
+class Look(NamedTuple):
+    """What a scene of a simulated grasp shows: the objects' models, the subject's skin and sleeve, and which hand."""
+
+    person: np.random.Generator  # the same for all of a subject's sequences
+    side: str
 
 
 def _numbers(values) -> str:
@@ -25,7 +33,8 @@ class Scene:
     """One sequence's scene; `render` poses it and draws one camera.
 
     Cameras are exact pinholes: MuJoCo's principal point counts from the image centre, to the left and up.
-    `backend` is what `amt.robot.render.find_backend` found.
+    `backend` is what `amt.robot.render.find_backend` found. Without a `look` objects are boxes and cylinders, and
+    every scene's hand is another right one.
     """
 
     def __init__(
@@ -37,13 +46,17 @@ class Scene:
         size: tuple[int, int],
         photographs: list,
         backend: str,
+        look: Look | None = None,
     ):
         import mujoco
 
         self.mujoco = mujoco
         self.width, self.height = size
+        self.look, person = look, look.person if look else rng
         self.skin_vertex, uv, faces = appearance.skin_charts(hand)
-        self.assets = {"skin.png": _png(appearance.skin_texture(rng, hand))}
+        if look and look.side == "left":
+            faces = faces[:, ::-1]
+        self.assets = {"skin.png": _png(appearance.skin_texture(person, hand))}
         self.ycb_ids = ycb_ids
         xml = self._xml(rng, np.asarray(hand.v_template), uv, faces, K, photographs)
         self.model = mujoco.MjModel.from_xml_string(xml, self.assets)
@@ -54,6 +67,8 @@ class Scene:
         self.context.make_current()
         self.renderer = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self.renderer)
+        self.renderer.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
+        self.buffer = np.zeros((self.height, self.width), np.float32) if look else None
         self.scene = mujoco.MjvScene(self.model, 200)
         self.viewport = mujoco.MjrRect(0, 0, self.width, self.height)
         self.option = mujoco.MjvOption()
@@ -73,17 +88,33 @@ class Scene:
             f'<material name="{name}" texture="{name}" texrepeat="{repeat}" {shine}/>'
         )
 
+    def _model(self, rng, ycb_id):
+        """Mesh and material of an object's model; what light and print make of its colours differs by scene."""
+        name = f"o{ycb_id}"
+        shape, texture = models.model(ycb_id)
+        self.assets[f"{name}.obj"], self.assets[f"{name}.png"] = models.obj_text(shape).encode(), _png(texture)
+        tint = np.clip(rng.uniform(0.75, 1.0) * (1 + rng.normal(0, 0.04, 3)), 0, 1)
+        shine = f'specular="{rng.uniform(0, 0.6):.2f}" shininess="{rng.uniform(0.1, 0.9):.2f}"'
+        return (
+            f'<mesh name="{name}" file="{name}.obj" inertia="shell"/><texture name="{name}" type="2d" '
+            f'file="{name}.png"/><material name="{name}" texture="{name}" rgba="{_numbers(tint)} 1" {shine}/>'
+        )
+
     def _xml(self, rng, template, uv, faces, K, photographs):
-        names = [
-            "table",
-            "floor",
-            "sleeve",
-            *(f"wall{k}" for k in range(4)),
-            *(f"o{i}" for i in self.ycb_ids),
-        ]
-        materials = "".join(self._material(rng, n, photographs, 256 if n == "table" else 128) for n in names)
+        person = self.look.person if self.look else rng
+        names = ["table", "floor", "sleeve", *(f"wall{k}" for k in range(4))]
+        names += [f"o{i}" for i in self.ycb_ids if not self.look]
+        materials = ""
+        for name in names:
+            size = 256 if name == "table" else 128
+            materials += self._material(person if name == "sleeve" else rng, name, photographs, size)
+        materials += "".join(self._model(rng, i) for i in self.ycb_ids if self.look)
         bodies = ""
         for i in self.ycb_ids:
+            if self.look:
+                bodies += f'<body name="o{i}" mocap="true"><geom name="o{i}" type="mesh" mesh="o{i}" material="o{i}"/>'
+                bodies += "</body>"
+                continue
             primitive = OBJECTS[i].primitive
             if primitive.axis == BOX:
                 geom = f'type="box" size="{_numbers(primitive.half)}"'
@@ -105,8 +136,8 @@ class Scene:
                 )
             )
         )
-        radius = rng.uniform(0.024, 0.034)
-        sleeve_start = rng.uniform(0.0, 0.4)
+        radius = person.uniform(0.024, 0.034)
+        sleeve_start = person.uniform(0.0, 0.4)
         lights = ""
         for k, strength in enumerate((1.0, 0.5)):
             direction = rng.normal(size=3)
@@ -137,7 +168,7 @@ class Scene:
  material="table"/>
 <geom name="floor" type="plane" size="3 3 .1" pos="0 0 -.7" material="floor"/>{bodies}
 <body name="forearm" mocap="true"><geom name="forearm" type="capsule" size="{radius:.4f}" material="skin"
- fromto=".03 0 0 .45 0 0"/><geom name="sleeve" type="capsule" size="{radius + rng.uniform(0.004, 0.015):.4f}"
+ fromto=".03 0 0 .45 0 0"/><geom name="sleeve" type="capsule" size="{radius + person.uniform(0.004, 0.015):.4f}"
  fromto="{0.05 + sleeve_start:.3f} 0 0 .5 0 0" material="sleeve"/></body>
 <body name="hand"/>{cameras}</worldbody>
 <deformable><skin name="hand" material="skin" vertex="{_numbers(template[self.skin_vertex])}"
@@ -173,13 +204,21 @@ class Scene:
         rgb, codes = self._draw(segment=False), self._draw(segment=True).astype(np.int32)
         return rgb, self._labels()[codes[..., 0] + codes[..., 1] * 256]
 
+    def depth(self) -> UInt16[np.ndarray, "h w"]:
+        """Millimetres along the axis of the camera that was drawn last; 0 beyond what 16 bits hold."""
+        near, far = (z * self.model.stat.extent for z in (self.model.vis.map.znear, self.model.vis.map.zfar))
+        buffer = self.buffer[::-1].astype(np.float64)  # 1 is near, 0 is far
+        metres = near * far / (near + buffer * (far - near))
+        millimetres = np.rint(metres * 1000)
+        return np.where(millimetres < 2**16, millimetres, 0).astype(np.uint16)
+
     def _draw(self, segment):
         mj = self.mujoco
         self.scene.flags[mj.mjtRndFlag.mjRND_SEGMENT] = segment
         self.scene.flags[mj.mjtRndFlag.mjRND_IDCOLOR] = segment
         mj.mjr_render(self.viewport, self.scene, self.renderer)
         image = np.empty((self.height, self.width, 3), np.uint8)
-        mj.mjr_readPixels(image, None, self.viewport, self.renderer)
+        mj.mjr_readPixels(image, self.buffer if segment else None, self.viewport, self.renderer)
         return image[::-1]
 
     def _labels(self):

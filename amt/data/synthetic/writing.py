@@ -1,0 +1,116 @@
+"""The label, meta and calibration files of a generated sequence, in the DexYCB layout and beside it.
+
+Beside it, for simulated grasps, in a camera's folder: `contacts_%06d.npz` holds the contacts of the hand with objects
+at that frame, in that camera's frame (OpenCV axes): `points` [n,3] metres, `normals` [n,3] unit, out of the object,
+`forces` [n,3] newtons, what the hand does to the object, `body` [n] the joint (of the 16, MANO order) whose flesh
+touches, `object` [n] the YCB id. A resting table's forces are not among them.
+"""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+from jaxtyping import Float, UInt16
+from scipy.spatial.transform import Rotation
+
+from amt.geometry import cameras
+
+MIRROR = np.array([-1.0, 1.0, 1.0])  # the left model is the right one, mirrored in x
+
+
+def labels(hand, betas, played, n, K, T_world_camera) -> dict:
+    """One frame's labels in the camera frame: `pose_y`, `pose_m`, `joint_3d`, `joint_2d`."""
+    R, t = T_world_camera[:3, :3], T_world_camera[:3, 3]
+    joints = (played.joints[n] - t) @ R
+    objects = np.concatenate([R.T @ played.object_R[n], (R.T @ (played.object_t[n] - t).T).T[..., None]], -1)
+    pose_m = hand_parameters(hand, betas, R.T @ played.global_orient[n], played.hand_pose[n], joints[0], played.side)
+    return {
+        "pose_y": objects.astype(np.float32),
+        "pose_m": pose_m[None].astype(np.float32),
+        "joint_3d": joints[None].astype(np.float32),
+        "joint_2d": cameras.project(joints, K)[None].astype(np.float32),
+    }
+
+
+def hand_parameters(hand, betas, global_orient, hand_pose, wrist, side) -> Float[np.ndarray, " 51"]:
+    """The MANO layout: 3 axis-angle, 45 PCA coefficients, 3 translation, with the wrist joint at `wrist`.
+
+    Of a left hand: those of the left model, which is the right one mirrored, with the same coefficients.
+    """
+    axis_angle = Rotation.from_matrix(global_orient).as_rotvec()
+    offset = hand_pose.reshape(45) - np.asarray(hand.hands_mean, np.float64)
+    pca = offset @ np.linalg.inv(np.asarray(hand.hands_components, np.float64))
+    rest = np.asarray(hand.v_template, np.float64) + np.asarray(hand.shapedirs, np.float64) @ betas
+    root = np.asarray(hand.J_regressor, np.float64)[0] @ rest
+    return np.concatenate([axis_angle, pca, wrist - (root * MIRROR if side == "left" else root)])
+
+
+def hand_name(subject, name, played) -> str:
+    """The calibration of the hand: in simulated sequences a subject's, else every sequence's own."""
+    return f"{subject}_{name}_right" if played.grasp is None else f"{subject}_{played.side}"
+
+
+def write_meta(folder, subject, name, played, serials) -> None:
+    meta = {
+        "serials": list(serials),
+        "num_frames": len(played.joints),
+        "extrinsics": name,
+        "ycb_ids": played.ycb_ids,
+        "ycb_grasp_ind": max(played.grasped, 0),
+        "mano_sides": [played.side],
+        "mano_calib": [hand_name(subject, name, played)],
+    }
+    if played.grasp is not None:
+        meta["grasp"] = played.grasp  # not in DexYCB: how the object is held, and the grasps that failed before
+    if played.grasped < 0:
+        meta["bare_hand"] = True  # not in DexYCB: nothing is grasped in this sequence
+    (folder / "meta.yml").write_text(yaml.safe_dump(meta, sort_keys=False))
+
+
+def write_calibration(root, subject, name, serials, T_world_camera, betas, played) -> None:
+    folder = root / "calibration" / f"extrinsics_{name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    extrinsics = {s: [float(x) for x in T[:3].ravel()] for s, T in zip(serials, T_world_camera, strict=True)}
+    extrinsics["apriltag"] = [float(x) for x in np.eye(4)[:3].ravel()]
+    text = yaml.safe_dump({"master": serials[0], "extrinsics": extrinsics})
+    (folder / "extrinsics.yml").write_text(text)
+    folder = root / "calibration" / f"mano_{hand_name(subject, name, played)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump({"betas": [float(b) for b in betas]})
+    part = folder / f".mano.{os.getpid()}.part"  # several processes may write a subject's at once
+    part.write_text(text)
+    part.replace(folder / "mano.yml")
+
+
+def write_depth(path: Path, depth: UInt16[np.ndarray, "h w"]) -> None:
+    """A PNG of millimetres, as DexYCB's `aligned_depth_to_color_%06d.png`."""
+    path.write_bytes(cv2.imencode(".png", depth, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes())
+
+
+def write_contacts(path: Path, played, n: int, T_world_camera: Float[np.ndarray, "4 4"]) -> None:
+    """One frame's contacts in the camera frame, as the module's docstring says."""
+    contacts, R = played.contacts[n], T_world_camera[:3, :3]
+    np.savez(
+        path,
+        points=((contacts.points - T_world_camera[:3, 3]) @ R).astype(np.float32),
+        normals=(contacts.normals @ R).astype(np.float32),
+        forces=(contacts.forces @ R).astype(np.float32),
+        body=contacts.body,
+        object=np.array(played.ycb_ids, np.int32)[contacts.object],
+    )
+
+
+def write_world_poses(folder, hand, betas, played) -> None:
+    n, k = played.object_t.shape[:2]
+    quat = Rotation.from_matrix(played.object_R.reshape(-1, 3, 3)).as_quat().reshape(n, k, 4)  # xyzw
+    pose_m = [
+        hand_parameters(hand, betas, *frame, played.side)
+        for frame in zip(played.global_orient, played.hand_pose, played.joints[:, 0], strict=True)
+    ]
+    np.savez_compressed(
+        folder / "pose.npz",
+        pose_y=np.concatenate([quat, played.object_t], -1).astype(np.float32),
+        pose_m=np.stack(pose_m)[:, None].astype(np.float32),
+    )

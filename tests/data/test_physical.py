@@ -1,0 +1,208 @@
+"""Simulated grasps are what their files say: lifted by contact, labelled, in both hands, reproducible, resumable."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from ml_collections import ConfigDict
+from scipy.spatial import KDTree
+
+from amt import hand as hand_model
+from amt.data.contacts import signed_distance
+from amt.data.dexycb import DexYCB
+from amt.data.files import read_depth
+from amt.data.objects import object_surface
+from amt.data.synthetic import models, physical, simulation
+from amt.data.synthetic.generator import discarded_grasps, generate
+from amt.data.synthetic.scene import HAND
+from amt.data.validation import check_sequences, survey
+from amt.data.ycb import OBJECTS
+from amt.errors import UserError
+from amt.geometry import cameras, mirror
+from amt.modes import generate as generate_mode
+from amt.robot import RenderUnavailable
+
+from .conftest import TINY
+
+# The first two sequences: a can in a right hand, a box in a left one.
+PHYSICAL = dataclasses.replace(TINY, grasps="physical", gesture_share=0.0, num_frames=12, seed=2)
+GRAVITY = 9.81
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    """The root of `PHYSICAL`. Read it only."""
+    root = tmp_path_factory.mktemp("simulated")
+    try:
+        names = list(generate(PHYSICAL, root, 0))
+    except RenderUnavailable as error:
+        pytest.skip(str(error))
+    assert len(names) == PHYSICAL.num_sequences
+    return root
+
+
+@pytest.fixture(scope="module")
+def samples(simulated):
+    source = DexYCB(simulated, "s1", "train", with_seg=True)
+    assert len(source) == PHYSICAL.num_sequences * PHYSICAL.num_cameras * PHYSICAL.num_frames
+    return [source[i] for i in range(len(source))]
+
+
+def folders(root):
+    return sorted(p.parent for p in root.glob("*-subject-*/*/meta.yml"))
+
+
+def as_right(sample):
+    """Joints of a right hand, given by the sample's own parameters, and those of its label, mirrored if left."""
+    hand, pose, joints = hand_model.load(), sample["hand_pose"], sample["joints_3d"]
+    transl = pose[48:]
+    if sample["is_left"]:
+        pose, transl = mirror.mirror_hand_pose(pose[:48]), mirror.mirror_points(transl)
+        joints = mirror.mirror_points(joints)
+    posed, vertices = hand(pose[:48], sample["betas"], transl)
+    return np.asarray(posed), np.asarray(vertices), joints
+
+
+def test_both_hands_are_there_and_their_parameters_give_the_joints(samples):
+    assert {bool(s["is_left"]) for s in samples} == {False, True}
+    for sample in samples:
+        posed, _, joints = as_right(sample)
+        np.testing.assert_allclose(posed, joints, atol=1e-4)
+        projected = cameras.project(sample["joints_3d"].astype(float), sample["K"].astype(float))
+        assert np.abs(projected - sample["joints_2d"]).max() < 0.3
+
+
+def test_the_drawn_hand_is_the_labelled_hand(samples):
+    """Of the projected vertices that nothing hides nearly all lie on the hand in the segmentation."""
+    inside = []
+    for sample in samples:
+        _, vertices, _ = as_right(sample)
+        vertices = mirror.mirror_points(vertices) if sample["is_left"] else vertices
+        uv = np.rint(cameras.project(vertices.astype(float), sample["K"].astype(float))).astype(int)
+        shown = (uv >= 0).all(1) & (uv < [PHYSICAL.width, PHYSICAL.height]).all(1)
+        seg = sample["seg"][uv[shown, 1], uv[shown, 0]]
+        if (seg == HAND).sum() > 100:
+            inside.append((seg == HAND).mean() / max((np.isin(seg, [0, HAND])).mean(), 1e-6))
+    assert np.median(inside) > 0.85
+
+
+def test_depth_is_that_of_the_objects(simulated, samples):
+    """Where the segmentation shows an object or the hand, depth lies within its extent, give or take a millimetre."""
+    for folder in folders(simulated):
+        meta = yaml.safe_load((folder / "meta.yml").read_text())
+        for serial in meta["serials"]:
+            for n in range(0, PHYSICAL.num_frames, 5):
+                labels = np.load(folder / serial / f"labels_{n:06d}.npz")
+                depth = read_depth(folder / serial / f"aligned_depth_to_color_{n:06d}.png")
+                assert depth.shape == labels["seg"].shape
+                for pose, ycb_id in zip(labels["pose_y"], meta["ycb_ids"], strict=True):
+                    z = (models.model(ycb_id).shape.vertices @ pose[:, :3].T + pose[:, 3])[:, 2]
+                    seen = depth[labels["seg"] == ycb_id]
+                    assert not len(seen) or (seen.min() > z.min() - 0.001 and seen.max() < z.max() + 0.001)
+
+
+def test_objects_are_lifted_and_held(simulated):
+    for turn, folder in enumerate(folders(simulated)):
+        meta = yaml.safe_load((folder / "meta.yml").read_text())
+        assert meta["ycb_ids"][meta["ycb_grasp_ind"]] == turn + 1
+        place = np.load(folder / "pose.npz")["pose_y"][:, meta["ycb_grasp_ind"], 4:]
+        step = simulation.DURATION / PHYSICAL.num_frames
+        held = np.arange(PHYSICAL.num_frames) * step >= simulation.DURATION - simulation.HOLD
+        assert (place[held, 2] - place[0, 2] > simulation.MIN_LIFT).all()
+        assert meta["grasp"]["discarded"] == sum(meta["grasp"]["reasons"].values())
+        assert set(meta["grasp"]["reasons"]) <= set(simulation.FAILURES)
+        assert discarded_grasps(simulated, folder.name) == meta["grasp"]["discarded"]
+
+
+def test_contacts_carry_the_object(simulated, samples):
+    """At the end, when nothing moves, the hand's forces add up to the object's weight, upwards in the world."""
+    for folder in folders(simulated):
+        meta = yaml.safe_load((folder / "meta.yml").read_text())
+        ycb_id = meta["ycb_ids"][meta["ycb_grasp_ind"]]
+        last = f"{PHYSICAL.num_frames - 1:06d}"
+        rows = yaml.safe_load((simulated / f"calibration/extrinsics_{folder.name}/extrinsics.yml").read_text())
+        for serial in meta["serials"]:
+            contacts = np.load(folder / serial / f"contacts_{last}.npz")
+            R = np.reshape(rows["extrinsics"][serial], (3, 4))[:, :3]
+            assert len(contacts["points"]) >= 2 and (contacts["object"] == ycb_id).all()
+            assert set(contacts["body"].tolist()) <= set(range(16))
+            weight = models.MASSES[ycb_id] * GRAVITY
+            np.testing.assert_allclose(contacts["forces"].sum(0) @ R.T, [0, 0, weight], atol=0.15 * weight + 0.05)
+            # Forces press into the object, normals point out of it, and points lie on it.
+            assert ((contacts["forces"] * contacts["normals"]).sum(1) < 0).all()
+            pose = np.load(folder / serial / f"labels_{last}.npz")["pose_y"][meta["ycb_grasp_ind"]]
+            local = (contacts["points"] - pose[:, 3]) @ pose[:, :3]
+            assert np.abs(signed_distance(local, object_surface(simulated, ycb_id))).max() < 0.006
+
+
+def test_hands_hardly_sink_into_what_they_hold(simulated, samples):
+    for sample in samples:
+        _, vertices, _ = as_right(sample)
+        vertices = mirror.mirror_points(vertices) if sample["is_left"] else vertices
+        k = int(sample["grasped"])
+        pose = sample["object_pose"][k]
+        surface = object_surface(simulated, int(sample["object_ids"][k]))
+        depth = -signed_distance((vertices - pose[:, 3]) @ pose[:, :3], surface).min()
+        assert depth < physical.MAX_DEPTH + 0.001
+
+
+def test_the_data_set_is_valid(simulated):
+    found = survey(simulated)
+    for report in check_sequences(found, 0):
+        found.report.merge(report)
+    assert not found.report.counts, found.report.first
+
+
+def test_the_same_seed_writes_the_same_bytes_also_after_a_stop(simulated, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(simulated, root)
+    lost = folders(root)[1]
+    lost.rename(lost.with_name(f".{lost.name}.part"))
+    assert list(generate(PHYSICAL, root, 0)) == [lost.name]
+    ours, theirs = (
+        {str(p.relative_to(r)): p.read_bytes() for p in r.rglob("*") if p.is_file()} for r in (root, simulated)
+    )
+    assert ours == theirs
+
+
+def test_the_mode_counts_discarded_grasps(simulated, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(simulated, root)
+    lost = folders(root)[0]
+    shutil.rmtree(lost)
+    config = ConfigDict({"generate": {**dataclasses.asdict(PHYSICAL), "num_workers": 0}})
+    figures = generate_mode.run(config, root, None)
+    assert figures["sequences_written"] == 1
+    assert figures["grasps_discarded"] == discarded_grasps(simulated, lost.name)
+
+
+def test_kinematic_and_physical_do_not_mix(simulated, tmp_path):
+    with pytest.raises(UserError, match="generated with grasps=physical"):
+        next(generate(dataclasses.replace(PHYSICAL, grasps="kinematic"), simulated, 0))
+    with pytest.raises(UserError, match="config.generate.grasps=magic: expected physical or kinematic"):
+        next(generate(dataclasses.replace(PHYSICAL, grasps="magic"), tmp_path, 0))
+
+
+def test_a_gesture_has_no_contacts_and_models_stand_on_the_table():
+    hand = hand_model.load()
+    played = physical.sample(np.random.default_rng(1), hand, np.zeros(10), 3, 1.0, 1)
+    assert played.grasped == -1 and played.side == "left" and all(len(c.body) == 0 for c in played.contacts)
+    for R, t, ycb_id in zip(played.object_R[0], played.object_t[0], played.ycb_ids, strict=True):
+        assert np.linalg.det(R) == pytest.approx(1)
+        lowest = (models.model(ycb_id).shape.vertices @ R.T + t)[:, 2].min()
+        assert lowest == pytest.approx(0.0005, abs=1e-6)
+
+
+def test_a_mirrored_scene_is_the_mirror_image():
+    hand = hand_model.load()
+    right = physical.sample(np.random.default_rng(1), hand, np.zeros(10), 2, 1.0, 0)
+    left = physical.mirrored(right)
+    np.testing.assert_allclose(left.vertices, right.vertices * [-1, 1, 1])
+    for k, ycb_id in enumerate(right.ycb_ids):
+        points = physical.surface(ycb_id).points
+        ours = points @ left.object_R[0, k].T + left.object_t[0, k]
+        theirs = (points @ right.object_R[0, k].T + right.object_t[0, k]) * [-1, 1, 1]
+        assert KDTree(theirs).query(ours)[0].max() < 0.005
+    assert set(OBJECTS) >= set(left.ycb_ids)
