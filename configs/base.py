@@ -14,6 +14,7 @@ def get_config() -> ConfigDict:
             "mesh": {"data": -1, "fsdp": 1, "tensor": 1},  # devices along each axis; -1 takes what is left
             "data": data(),
             "validate": {"num_workers": 2},  # processes that read; 0 reads in this one
+            "convert": {"shard_samples": 4096},  # samples in one shard, about 400 MB of DexYCB's
             "generate": generate(),
             "model": model(),
             "finder": finder(),

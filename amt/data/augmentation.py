@@ -99,10 +99,12 @@ def augment_each(keys: Key[Array, " batch"], batch: Batch, config: AugmentConfig
 
 def augment_crop(key: Key[Array, ""], sample: Batch, config: AugmentConfig) -> Batch:
     """One sample, without a batch axis: another crop, and all its labels in that crop's camera."""
-    turn_key, window_key, side_key, color_key, blur_key, noise_key = jax.random.split(key, 6)
+    flat_key, normal_key, noise_key = jax.random.split(key, 3)
+    # Few large draws: each call of the generator is a long program to compile and to run.
+    turn, window, color, soft, (wrong,) = jnp.split(jax.random.uniform(flat_key, (20,)), (9, 13, 17, 19))
     side, flip = sample.image.shape[0], jnp.eye(3)
     if config.wrong_side_share:
-        flipped = jax.random.bernoulli(side_key, config.wrong_side_share)
+        flipped = wrong < config.wrong_side_share
         sample = jax.tree.map(lambda a, b: jnp.where(flipped, a, b), _wrong_side(sample), sample)
         flip = jnp.where(flipped, jnp.asarray([[-1.0, 0, side - 1], [0, 1, 0], [0, 0, 1]]), flip)
     still = config.image_size == side and config.context == 1 and not config.wrong_side_share
@@ -110,49 +112,46 @@ def augment_crop(key: Key[Array, ""], sample: Batch, config: AugmentConfig) -> B
     if still:
         planes = pixels.to_planes(sample.image)
     else:
-        R, zoom = _turn(turn_key, sample, config)
-        window = _window(window_key, side, zoom, config)
-        K = _matmul(window, sample.K)
+        R, zoom = _turn(turn, jax.random.normal(normal_key, (7,)), sample, config)
+        K = _matmul(_window(window, side, zoom, config), sample.K)
         H_old_new = _matmul(_matmul(sample.K, R.T), _inverse(K))
         planes = pixels.warp(sample.image, _matmul(flip, H_old_new), config.image_size)
         sample = _labels(sample, R, K, config)
-    planes = pixels.sample_color(color_key, planes, config.colors)
-    planes = pixels.sample_blur(blur_key, planes, config.blur_size, config.blur_share, BLUR_SIGMA)
+    planes = _appearance(planes, color, soft, config)
     return sample.replace(image=pixels.to_image(planes), point_noise=_point_noise(noise_key, sample, config))
 
 
-def _turn(key, sample, config) -> tuple[Float[Array, "3 3"], Float[Array, ""]]:
+def _turn(
+    flat: Float[Array, "9"], normal: Float[Array, "7"], sample: Batch, config
+) -> tuple[Float[Array, "3 3"], Float[Array, ""]]:
     """R_new_old of the camera, and how much it zooms in."""
-    keys = jax.random.split(key, 9)
     R, zoom = jnp.eye(3), jnp.ones(())
+    rough, roll, turned, turned_on, x, y, moved_on, zoomed, zoomed_on = flat
     if config.rough_share or config.box_shift or config.box_scale or config.box_roll:
-        rough = jax.random.bernoulli(keys[0], config.rough_share)
-        shift = jax.random.normal(keys[1], (2,)) * jnp.where(rough, ROUGH_SHIFT, config.box_shift)
-        grow = jax.random.normal(keys[2]) * jnp.where(rough, ROUGH_SCALE, config.box_scale)
-        rolls = jax.random.normal(keys[3]) * config.box_roll, jax.random.uniform(keys[4], minval=-1.0) * jnp.pi
+        rough = rough < config.rough_share
+        shift = normal[:2] * jnp.where(rough, ROUGH_SHIFT, config.box_shift)
+        grow = normal[2] * jnp.where(rough, ROUGH_SCALE, config.box_scale)
+        roll = jnp.where(rough, (2 * roll - 1) * jnp.pi, normal[3] * config.box_roll)
         side = sample.image.shape[0]
         center = (side - 1) / 2 + shift * (side / config.context)
         ray = _matmul(_inverse(sample.K), jnp.append(center, 1.0)[:, None])[:, 0]
-        R = _matmul(_about(jnp.asarray([0.0, 0, 1]) * jnp.where(rough, rolls[1], rolls[0])), _to_axis(ray))
+        R = _matmul(_about(jnp.asarray([0.0, 0, 1]) * roll), _to_axis(ray))
         zoom = jnp.exp(-grow)
     if config.rotation and config.rotation_share:
-        axis, amount = jax.random.normal(keys[5], (3,)), jax.random.uniform(keys[8], (2,))
-        angle = jnp.where(amount[1] < config.rotation_share, (2 * amount[0] - 1) * config.rotation, 0.0)
-        R = _matmul(_about(axis / jnp.linalg.norm(axis) * angle), R)
+        angle = jnp.where(turned_on < config.rotation_share, (2 * turned - 1) * config.rotation, 0.0)
+        R = _matmul(_about(normal[4:] / jnp.linalg.norm(normal[4:]) * angle), R)
     if config.translation and config.translation_share:
-        x, y, on = jax.random.uniform(keys[6], (3,))
         distance = jnp.maximum(jnp.linalg.norm(sample.joints_3d.mean(0)), 0.1)  # joints are 0 where not known
         angles = jnp.arctan(jnp.stack([1 - 2 * y, 2 * x - 1, jnp.zeros(())]) * config.translation / distance)
-        R = _matmul(_about(jnp.where(on < config.translation_share, angles, 0.0)), R)
+        R = _matmul(_about(jnp.where(moved_on < config.translation_share, angles, 0.0)), R)
     if config.scale and config.scale_share:
-        amount, on = jax.random.uniform(keys[7], (2,))
-        zoom = zoom * jnp.where(on < config.scale_share, 1 + config.scale * (2 * amount - 1), 1.0)
+        zoom = zoom * jnp.where(zoomed_on < config.scale_share, 1 + config.scale * (2 * zoomed - 1), 1.0)
     return R, zoom
 
 
-def _window(key, side: int, zoom, config) -> Float[Array, "3 3"]:
+def _window(flat: Float[Array, "4"], side: int, zoom, config) -> Float[Array, "3 3"]:
     """From pixels of the image given to those of the crop: K_new = window K_old."""
-    scale, ratio, *place = jax.random.uniform(key, (4,), minval=-1.0)
+    scale, ratio, *place = 2 * flat - 1
     ratio = jnp.sqrt(1 + config.window_ratio * ratio)
     sides = (1 + config.window_scale * scale) * jnp.stack([ratio, 1 / ratio])  # in those of the crop
     place = jnp.stack(place) * jnp.abs(1 - sides) / 2  # smaller windows lie inside the crop, larger ones around it
@@ -210,23 +209,22 @@ def _point_noise(key, sample: Batch, config) -> Float[Array, "21 3"] | None:
     """What the refiner's first points are off by, metres: `joint_noise` all ways, `pixel_noise` across the view."""
     if not (config.joint_noise and config.joint_noise_share) and not config.pixel_noise:
         return None
-    space, picture, share = jax.random.split(key, 3)
+    share, points = jax.random.split(key)
     on = jax.random.bernoulli(share, config.joint_noise_share)
-    noise = jax.random.normal(space, (21, 3)) * jnp.where(on, config.joint_noise, 0.0)
-    across = jax.random.normal(picture, (21, 2)) * config.pixel_noise
-    metres = jnp.maximum(sample.joints_3d[:, 2:], 0) / jnp.diagonal(sample.K)[None, :2]
-    return noise.at[:, :2].add(across * metres)
+    space, picture = jnp.split(jax.random.normal(points, (21, 5)), (3,), axis=1)
+    metres = jnp.maximum(sample.joints_3d[:, 2:], 0) / jnp.diagonal(sample.K)[None, :2]  # a pixel at that depth
+    return (space * jnp.where(on, config.joint_noise, 0.0)).at[:, :2].add(picture * config.pixel_noise * metres)
 
 
 def augment_frame(key: Key[Array, ""], sample: Batch, config: AugmentConfig) -> Batch:
     """One sample: the whole frame zoomed, turned in its plane, moved and mirrored, and the joints with it."""
-    keys = jax.random.split(key, 4)
     side = sample.frame.shape[0]
-    turn, on, zoom, *place = jax.random.uniform(keys[0], (5,))
+    view, color, soft = jnp.split(jax.random.uniform(key, (12,)), (6, 10))
+    turn, on, zoom, mirrored, *place = view
     angle = jnp.where(on < config.rotation_share, (2 * turn - 1) * config.rotation, 0.0)
     zoom = 1 + config.window_scale * (2 * zoom - 1)
     place = (2 * jnp.stack(place) - 1) * jnp.abs(1 - zoom) / 2 * side
-    mirrored = jax.random.bernoulli(keys[1], config.frame_mirror_share)
+    mirrored = mirrored < config.frame_mirror_share
     sign = jnp.where(mirrored, -1.0, 1.0)
     c, s = jnp.cos(angle) * zoom, jnp.sin(angle) * zoom  # A maps new to old, about the middle
     A = jnp.stack([jnp.stack([c * sign, -s]), jnp.stack([s * sign, c])])
@@ -234,9 +232,7 @@ def augment_frame(key: Key[Array, ""], sample: Batch, config: AugmentConfig) -> 
     H_old_new = jnp.eye(3).at[:2, :2].set(A).at[:2, 2].set(middle + place - _matmul(A, middle[:, None])[:, 0])
     still = not (config.window_scale or config.frame_mirror_share or (config.rotation and config.rotation_share))
     planes = pixels.to_planes(sample.frame) if still else pixels.warp(sample.frame, H_old_new, side)
-    planes = pixels.sample_color(keys[2], planes, config.colors)
-    planes = pixels.sample_blur(keys[3], planes, config.blur_size, config.blur_share, BLUR_SIGMA)
-    sample = sample.replace(frame=pixels.to_image(planes))
+    sample = sample.replace(frame=pixels.to_image(_appearance(planes, color, soft, config)))
     if still:
         return sample
     old = sample.frame_joints * side - 0.5 - (middle + place)[None]
@@ -253,6 +249,17 @@ def augment_frame(key: Key[Array, ""], sample: Batch, config: AugmentConfig) -> 
         frame_known=sample.frame_known & (has_hand | (share < 0.1)),
         frame_is_left=sample.frame_is_left ^ mirrored,
     )
+
+
+def _appearance(planes, color: Float[Array, "4"], soft: Float[Array, "2"], config):
+    """Colour and blur."""
+    if any(config.colors):
+        amounts = (2 * color - 1) * jnp.asarray(config.colors)
+        planes = pixels.adjust_color(planes, 1 + amounts[0], 1 + amounts[1], 1 + amounts[2], amounts[3])
+    if config.blur_size and config.blur_share:
+        sigma = BLUR_SIGMA[0] + (BLUR_SIGMA[1] - BLUR_SIGMA[0]) * soft[0]
+        planes = pixels.blur(planes, jnp.where(soft[1] < config.blur_share, sigma, 0.0), config.blur_size)
+    return planes
 
 
 def jitter_times(key: Key[Array, ""], num_frames: int, deviation: float) -> Float[Array, " num_frames"]:

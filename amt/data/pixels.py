@@ -4,7 +4,6 @@ Between reading and writing an image is three planes [3,h,w] of floats in 0..255
 loop over contiguous memory.
 """
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
@@ -80,20 +79,3 @@ def blur(planes: Float[Array, "3 h w"], sigma: Float[Array, ""], size: int) -> F
     planes = sum(weights[k] * tall[:, k : k + h] for k in range(size))
     wide = jnp.pad(planes, ((0, 0), (0, 0), (reach, reach)), mode="reflect")
     return sum(weights[k] * wide[:, :, k : k + w] for k in range(size))
-
-
-def sample_color(key, planes: Float[Array, "3 h w"], ranges: tuple[float, float, float, float]):
-    """`adjust_color` with factors 1 +- range and a hue of +- range turns; ranges of 0 change nothing."""
-    if not any(ranges):
-        return planes
-    draws = jax.random.uniform(key, (4,), minval=-1.0) * jnp.asarray(ranges)
-    return adjust_color(planes, 1 + draws[0], 1 + draws[1], 1 + draws[2], draws[3])
-
-
-def sample_blur(key, planes: Float[Array, "3 h w"], size: int, share: float, sigmas: tuple[float, float]):
-    """`blur` of a `share` of the images with a sigma between the two given."""
-    if not size or not share:
-        return planes
-    on, place = jax.random.uniform(key, (2,))
-    sigma = sigmas[0] + (sigmas[1] - sigmas[0]) * place
-    return blur(planes, jnp.where(on < share, sigma, 0.0), size)

@@ -11,7 +11,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from amt import hand as hand_model
-from amt.data.dexycb import DexYCB, find_root
+from amt.data.dexycb import find_root
+from amt.data.packed import open_source
 from amt.data.pipeline import eval_batches, train_iterator
 from amt.data.quarantine import Quarantine, Readable
 from amt.data.transforms import TransformConfig
@@ -37,7 +38,7 @@ def transform_config(config, component: str = "all") -> TransformConfig:
 
 def run(config, workdir: Path, input: str | None) -> dict:
     root = find_root(config.data.root)
-    source = DexYCB(root, config.data.split, config.data.part)
+    source = open_source(root, config.data.split, config.data.part)
     transforms = transform_config(config)
     quarantine = Quarantine(workdir, jax.process_index())
     mesh = sharding.make_mesh(**config.mesh)
@@ -103,7 +104,7 @@ def _validation(model, hand, config, transforms, root, quarantine):
     """Figures on held-out sequences of the same root, enough to watch a run: root-relative MPJPE on label crops, and
     the share of frames in which the finder's mean joint is further than half the hand's extent from the true one.
     """
-    held_out = DexYCB(root, config.data.split, "val")
+    held_out = open_source(root, config.data.split, "val")
     batches = list(eval_batches(held_out, transforms, config.eval.batch_size, VALIDATION_SAMPLES, quarantine))
     perceive = jax.jit(lambda params, b: model.apply({"params": params}, b.image, b.K, hand, method="perceive").joints)
     find = jax.jit(lambda params, b: model.apply({"params": params}, b.frame, method="find").uv)
