@@ -48,6 +48,8 @@ def data() -> dict:
         "augment": "host",  # host: the jitters above, as the embedded weights were trained; device: in the train step
         "context": 1.25,  # augment=device: side of the image that is read / side of the crop, room for the turns
         "augmentation": augmentation(),
+        "feed": "stream",  # stream: read from disk; cache: decoded once into the devices' memory (augment=device)
+        "cache_share": 0.6,  # of a device's free memory that the cache may take; the model needs the rest
     }
 
 

@@ -44,7 +44,9 @@ def batch() -> Batch:
 
 
 def run(key, batch, settings) -> Batch:
-    return jax.jit(augment, static_argnums=2)(jax.random.key(key), batch, settings)
+    """Compiling is most of the time, so it may skip optimising."""
+    options = {"xla_backend_optimization_level": 0}
+    return jax.jit(augment, static_argnums=2, compiler_options=options)(jax.random.key(key), batch, settings)
 
 
 def project(points, K):
