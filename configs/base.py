@@ -24,7 +24,10 @@ def get_config() -> ConfigDict:
             "predict": predict(),
             "retarget": retarget(),
             "replay": replay(),
-            "benchmark": {"repeats": 5},  # timed runs of each link, after one that compiles
+            "benchmark": {
+                "repeats": 5,  # timed runs of each link, after one that compiles
+                "batches": 4,  # of train.batch_size in a run, where feeding is measured (data.root)
+            },
         }
     )
 

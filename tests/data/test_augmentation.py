@@ -1,5 +1,7 @@
 """Augmentation on the device: pixels, 2D, 3D, object poses and K stay one picture; every part can be switched off."""
 
+import functools
+
 import cv2
 import jax
 import jax.numpy as jnp
@@ -44,9 +46,8 @@ def batch() -> Batch:
 
 
 def run(key, batch, settings) -> Batch:
-    """Compiling is most of the time, so it may skip optimising."""
-    options = {"xla_backend_optimization_level": 0}
-    return jax.jit(augment, static_argnums=2, compiler_options=options)(jax.random.key(key), batch, settings)
+    """Not jitted: its operations are compiled once for all settings, not once for each of them."""
+    return augment(jax.random.key(key), batch, settings)
 
 
 def project(points, K):
@@ -101,10 +102,10 @@ def test_a_dot_on_a_joint_is_found_where_the_label_says(part):
     """Independent of the geometry: the picture is drawn before it is augmented."""
     settings = config(**GEOMETRY | {"rough_share": 0.0})
     found = 0
-    for seed in range(4):
+    for seed in range(3):
         dot = (5 * seed) % 21
         sample = make_sample(seed, distance=0.4, dot=dot)
-        batches = [stored([{**sample, "color": color}] * 8) for color in (sample["color"], BLACK)]
+        batches = [stored([{**sample, "color": color}] * 6) for color in (sample["color"], BLACK)]
         drawn, black = (run(seed, b, settings) for b in batches)
         name = "image" if part == "crop" else "frame"
         difference = np.asarray(getattr(drawn, name), float) - np.asarray(getattr(black, name), float)
@@ -117,7 +118,7 @@ def test_a_dot_on_a_joint_is_found_where_the_label_says(part):
             center = np.array([(weight * xs).sum(), (weight * ys).sum()]) / weight.sum()
             found += 1
             np.testing.assert_allclose(center, truth, atol=0.6)  # JPEG, two linear samplings
-    assert found >= 12
+    assert found >= 6
 
 
 def test_switched_off_nothing_changes(batch):
@@ -188,10 +189,16 @@ def test_a_translation_moves_the_hand_at_most_so_far(batch):
 
 def test_noise_on_the_refiners_points_has_its_size(batch):
     many = jax.tree.map(lambda x: jnp.tile(x[:1], (500,) + (1,) * (x.ndim - 1)), batch.replace(frame=None))
-    space = np.asarray(run(0, many, config(joint_noise=0.005, joint_noise_share=1.0)).point_noise)
-    assert space.std() == pytest.approx(0.005, rel=0.03)
-    out = run(0, many, config(pixel_noise=2.0))
-    pixel = project(out.joints_3d + out.point_noise, out.K) - out.joints_2d
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def points(settings):  # the image is not asked for, so it is not computed
+        out = augment(jax.random.key(0), many, settings)
+        return out.joints_3d, out.K, out.joints_2d, out.point_noise
+
+    *_, noise = points(config(joint_noise=0.005, joint_noise_share=1.0))
+    assert np.asarray(noise).std() == pytest.approx(0.005, rel=0.03)
+    joints_3d, K, joints_2d, noise = points(config(pixel_noise=2.0))
+    pixel = project(joints_3d + noise, K) - joints_2d
     assert np.asarray(pixel).std() == pytest.approx(2.0, rel=0.03)
 
 
@@ -214,12 +221,22 @@ def test_a_hand_outside_the_crop_is_not_learned_from(batch):
 
 
 def test_the_key_decides_and_samples_differ(batch):
-    same = jax.tree.map(lambda x: jnp.repeat(x[:1], 4, 0), batch)
+    same = jax.tree.map(lambda x: jnp.repeat(x[:1], 6, 0), batch)
     first, again, other = (run(key, same, config(**ALL)) for key in (5, 5, 6))
     jax.tree.map(np.testing.assert_array_equal, first, again)
     assert np.abs(first.K - other.K).max() > 0.1
-    assert len({np.asarray(K).tobytes() for K in first.K}) == 4
-    assert len({np.asarray(image).tobytes() for image in first.frame}) == 4
+    assert len({np.asarray(K).tobytes() for K in first.K}) == 6
+    assert len({np.asarray(image).tobytes() for image in first.frame}) == 6
+
+
+def test_jitted_it_is_the_same(batch):
+    plain, jitted = (
+        run(8, batch, config(**ALL)),
+        jax.jit(augment, static_argnums=2)(jax.random.key(8), batch, config(**ALL)),
+    )
+    assert np.abs(np.asarray(plain.image, int) - np.asarray(jitted.image, int)).max() <= 1
+    np.testing.assert_allclose(jitted.joints_2d, plain.joints_2d, atol=1e-3)
+    np.testing.assert_array_equal(jitted.object_valid, plain.object_valid)
 
 
 def test_one_component_needs_only_its_own_part(batch):
