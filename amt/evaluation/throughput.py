@@ -18,7 +18,7 @@ from amt.data.pipeline import train_iterator
 from amt.data.quarantine import Quarantine
 from amt.data.transforms import TransformConfig, decode, label_box, mirror_sample, shrink_frame, warp
 from amt.geometry import cameras
-from amt.training.feed import augmented_feed, cached_feed
+from amt.training.feed import Feed, augmented_feed, cached_feed
 from amt.training.sharding import batch_sharding
 
 Turn = Callable[[], None]
@@ -45,7 +45,7 @@ def contenders(
     batches: int,
     quarantine: Quarantine,
 ) -> dict[str, Turn]:
-    """Turns of `batches` batches each, all in this process and with one OpenCV thread.
+    """Turns of `batches` batches each, in this process, with one OpenCV thread; the whole source is in memory.
 
     decode_warp  JPEG bytes to crop and frame, the warps known beforehand: the limit
     host         from the disk to a batch on the device, labels and all
@@ -56,6 +56,7 @@ def contenders(
     count = batches * batch_size
     chosen = np.random.default_rng(0).permutation(len(source))[:count]
     known = [_known(source, int(i), read) for i in np.resize(chosen, count)]
+    augmented = streamed(source, read, augmentation, mesh, batch_size, batches)
 
     def decode_warp():
         for color, crop in known:
@@ -63,24 +64,35 @@ def contenders(
             warp(image, crop, read.image_size)
             shrink_frame(image, read.frame_size)
 
-    stream = augmented_feed(train_iterator(source, read, batch_size, 0, 0, jitter=False), mesh, augmentation, 0)
     split = batch_sharding(mesh)
     cache = load_cache(source, read, split, 0, 0.5, quarantine)
     parts = num_mesh_parts(split)
     cached = cached_feed(cache_iterator(source, parts, batch_size, 0), cache, mesh, augmentation, 0)
-    prepare = {id(feed): jax.jit(feed.prepare) for feed in (stream, cached)}
+    return {"decode_warp": decode_warp, **augmented, "cache": _turn(cached, batches, augment=True)}
 
-    def run(feed, augment: bool):
+
+def streamed(
+    source: DexYCB,
+    read: TransformConfig,
+    augmentation: AugmentConfig,
+    mesh: jax.sharding.Mesh,
+    batch_size: int,
+    batches: int,
+) -> dict[str, Turn]:
+    """`host` and `augmented` of `contenders`."""
+    feed = augmented_feed(train_iterator(source, read, batch_size, 0, 0, jitter=False), mesh, augmentation, 0)
+    return {"host": _turn(feed, batches, augment=False), "augmented": _turn(feed, batches, augment=True)}
+
+
+def _turn(feed: Feed, batches: int, augment: bool) -> Turn:
+    prepare = jax.jit(feed.prepare)
+
+    def turn():
         for step in range(batches):
             placed = feed.place(next(feed.iterator))
-            jax.block_until_ready(prepare[id(feed)](np.int32(step), placed) if augment else placed)
+            jax.block_until_ready(prepare(np.int32(step), placed) if augment else placed)
 
-    return {
-        "decode_warp": decode_warp,
-        "host": lambda: run(stream, False),
-        "augmented": lambda: run(stream, True),
-        "cache": lambda: run(cached, True),
-    }
+    return turn
 
 
 def _known(source: DexYCB, i: int, read: TransformConfig) -> tuple[bytes, cameras.Crop]:

@@ -14,7 +14,7 @@ from amt.data.packed import make_plan, open_source, pack
 from amt.data.quarantine import Quarantine
 from amt.data.transforms import fit_frame, label_box, mirror_sample
 from amt.errors import UserError
-from amt.evaluation.throughput import contenders, shares, take_turns
+from amt.evaluation.throughput import contenders, shares, streamed, take_turns
 from amt.geometry import cameras
 from amt.modes.train import augment_config
 from amt.training.sharding import make_mesh
@@ -115,8 +115,8 @@ def main() -> int:
         packed = open_source(folder, "s0", "all")
         quarantine = Quarantine(folder)
         turns = contenders(packed, read, augmentation, mesh, size, args.batches, quarantine)
-        from_tree = contenders(tree, read, augmentation, mesh, size, args.batches, quarantine)
-        turns |= {f"tree_{k}": from_tree[k] for k in ("host", "augmented")}
+        from_tree = streamed(tree, read, augmentation, mesh, size, args.batches)
+        turns |= {f"tree_{name}": turn for name, turn in from_tree.items()}
         if not args.without_torch:
             turns["torch"] = torch_turn(tree, read, augmentation, size, args.batches)
         rates = take_turns(turns, args.batches * size, args.rounds)
