@@ -50,7 +50,7 @@ print(json.dumps({"streamed": streamed, "placed": mine, "shape": placed.image.sh
 
 @pytest.mark.slow
 def test_two_processes_cover_the_set_once(tmp_path):
-    write(tmp_path / "data", SUBJECTS[:1], 2, 4, real_labels, (64, 48))  # 24 samples
+    write(tmp_path / "data", SUBJECTS[:1], 2, 4, real_labels, (640, 480))  # 24 samples
     (tmp_path / "run").mkdir()
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))

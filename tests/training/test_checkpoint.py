@@ -22,7 +22,7 @@ SETTINGS = {"model": {"width": 1}}
 def source(tmp_path_factory):
     """3 sequences x 3 cameras x 2 frames = 18 samples: 4 batches of 4 and a half."""
     root = tmp_path_factory.mktemp("data")
-    write(root, SUBJECTS[:1], 3, 2, real_labels, (64, 48))
+    write(root, SUBJECTS[:1], 3, 2, real_labels, (640, 480))
     return DexYCB(root, "s1", "train")
 
 
