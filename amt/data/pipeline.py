@@ -40,12 +40,14 @@ def train_iterator(
     num_workers: int,
     quarantine: Quarantine | None = None,
     jitter: bool = True,
+    prefetch: int = 4,
 ) -> grain.DatasetIterator:
     """Endless batches of host arrays for this process: shuffled anew each epoch, its state can be saved.
 
     `batch_size` is over all processes. The order is the same for any number of workers. With a `quarantine`
     samples that cannot be read are listed there and replaced; too many of them, and without one the first, raise
     UserError. Without `jitter` crops and frames are as in evaluation, for augmentation on the device.
+    `prefetch` batches are read ahead by threads; 0 reads in the calling thread, when asked.
     """
     config.check()
     size = batch_size // jax.process_count()
@@ -56,7 +58,7 @@ def train_iterator(
         .repeat()
         .random_map(TrainTransform(source, config, quarantine, jitter))
         .batch(size, batch_fn=stack)
-        .to_iter_dataset(grain.ReadOptions(num_threads=1 if num_workers else 2, prefetch_buffer_size=4))
+        .to_iter_dataset(grain.ReadOptions(num_threads=1 if num_workers else 2, prefetch_buffer_size=prefetch))
     )
     if num_workers:
         absl_flags()

@@ -1,7 +1,8 @@
 """How fast data reaches the train step, against what decoding and warping alone would take.
 
 Rates are samples per second of processor time (user and system, all threads of this process), so that what else runs on
-the machine changes them little; contenders take turns, and shares are medians over the turns.
+the machine changes them little; contenders take turns, and shares are medians over the turns. Nothing is read ahead:
+threads of one contender would work, and be counted, in the turn of another.
 """
 
 import time
@@ -80,7 +81,9 @@ def streamed(
     batches: int,
 ) -> dict[str, Turn]:
     """`host` and `augmented` of `contenders`."""
-    feed = augmented_feed(train_iterator(source, read, batch_size, 0, 0, jitter=False), mesh, augmentation, 0)
+    feed = augmented_feed(
+        train_iterator(source, read, batch_size, 0, 0, jitter=False, prefetch=0), mesh, augmentation, 0
+    )
     return {"host": _turn(feed, batches, augment=False), "augmented": _turn(feed, batches, augment=True)}
 
 
