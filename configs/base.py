@@ -14,6 +14,7 @@ def get_config() -> ConfigDict:
             "mesh": {"data": -1, "fsdp": 1, "tensor": 1},  # devices along each axis; -1 takes what is left
             "data": data(),
             "validate": {"num_workers": 2},  # processes that read; 0 reads in this one
+            "convert": {"shard_samples": 4096},  # samples in one shard, about 400 MB of DexYCB's
             "generate": generate(),
             "model": model(),
             "finder": finder(),
@@ -23,7 +24,10 @@ def get_config() -> ConfigDict:
             "predict": predict(),
             "retarget": retarget(),
             "replay": replay(),
-            "benchmark": {"repeats": 5},  # timed runs of each link, after one that compiles
+            "benchmark": {
+                "repeats": 5,  # timed runs of each link, after one that compiles
+                "batches": 4,  # of train.batch_size in a run, where feeding is measured (data.root)
+            },
         }
     )
 
@@ -44,6 +48,35 @@ def data() -> dict:
         "color_jitter": 0.3,  # training: gain, tint, offset, noise
         "min_visible_share": 0.6,  # samples with fewer of their joints inside the image are not learned from
         "num_workers": 1,  # Grain processes that decode; 0 decodes in this process
+        "augment": "host",  # host: the jitters above, as the embedded weights were trained; device: in the train step
+        "context": 1.25,  # augment=device: side of the image that is read / side of the crop, room for the turns
+        "augmentation": augmentation(),
+        "feed": "stream",  # stream: read from disk; cache: decoded once into the devices' memory (augment=device)
+        "cache_share": 0.6,  # of a device's free memory that the cache may take; the model needs the rest
+    }
+
+
+def augmentation() -> dict:
+    """Of augment=device, beside crop_jitter, roll_jitter, rough_share and wrong_side_share; 0 switches one off."""
+    return {
+        "rotation": 0.1745,  # radians (10 degrees), either way, about a random axis
+        "rotation_share": 0.5,  # of samples
+        "translation": 0.02,  # metres either way that the hand moves across the view
+        "translation_share": 0.3,
+        "scale": 0.1,  # zoom of 1 +- this
+        "scale_share": 0.3,
+        "window_scale": 0.2,  # random resized crop: side of 1 +- this
+        "window_ratio": 0.1,  # and width / height of 1 +- this
+        "brightness": 0.3,  # factor of 1 +- this
+        "contrast": 0.3,  # factor of 1 +- this
+        "saturation": 0.3,  # factor of 1 +- this
+        "hue": 0.1,  # turns, either way
+        "blur_size": 5,  # pixels, of a Gaussian's window; its deviation is 0.1 to 2 pixels
+        "blur_share": 0.2,
+        "joint_noise": 0.005,  # metres, deviation; only of the points that the refiner starts from
+        "joint_noise_share": 0.5,
+        "pixel_noise": 2.0,  # pixels, deviation; of the same points
+        "frame_mirror_share": 0.5,  # whole frames for the finder
     }
 
 

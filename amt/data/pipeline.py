@@ -21,10 +21,11 @@ class TrainTransform(grain.RandomMapTransform):
     source: DexYCB
     config: TransformConfig
     quarantine: Quarantine | None
+    jitter: bool
 
     def random_map(self, element: int, rng: np.random.Generator):
         def make(sample):
-            return network_sample(sample, rng, self.config)
+            return network_sample(sample, rng if self.jitter else None, self.config)
 
         if self.quarantine is None:
             return make(self.source[element])
@@ -38,12 +39,15 @@ def train_iterator(
     seed: int,
     num_workers: int,
     quarantine: Quarantine | None = None,
+    jitter: bool = True,
+    prefetch: int = 4,
 ) -> grain.DatasetIterator:
     """Endless batches of host arrays for this process: shuffled anew each epoch, its state can be saved.
 
     `batch_size` is over all processes. The order is the same for any number of workers. With a `quarantine`
     samples that cannot be read are listed there and replaced; too many of them, and without one the first, raise
-    UserError.
+    UserError. Without `jitter` crops and frames are as in evaluation, for augmentation on the device.
+    `prefetch` batches are read ahead by threads; 0 reads in the calling thread, when asked.
     """
     config.check()
     size = batch_size // jax.process_count()
@@ -52,13 +56,12 @@ def train_iterator(
         .seed(seed)
         .shuffle()[jax.process_index() :: jax.process_count()]
         .repeat()
-        .random_map(TrainTransform(source, config, quarantine))
+        .random_map(TrainTransform(source, config, quarantine, jitter))
         .batch(size, batch_fn=stack)
-        .to_iter_dataset(grain.ReadOptions(num_threads=1 if num_workers else 2, prefetch_buffer_size=4))
+        .to_iter_dataset(grain.ReadOptions(num_threads=1 if num_workers else 2, prefetch_buffer_size=prefetch))
     )
     if num_workers:
-        if not flags.FLAGS.is_parsed():  # Grain's workers read flags, which only an absl program has parsed
-            flags.FLAGS.mark_as_parsed()
+        absl_flags()
         options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=4)
         dataset = dataset.mp_prefetch(options)
     if quarantine is not None:
@@ -66,6 +69,21 @@ def train_iterator(
             quarantine.add(folder, "a sequence without frames")
         dataset = dataset.map(Watch(quarantine, size, len(source)))
     return iter(dataset)
+
+
+def absl_flags() -> None:
+    """Grain's workers read flags, which only an absl program has parsed."""
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+
+
+def with_context(config: TransformConfig, context: float) -> TransformConfig:
+    """The crops that augmentation on the device reads: about `context` times the side, at the same pixels a side."""
+    if config.crop == "full":
+        return config
+    size = round(config.image_size * context)
+    margin = config.crop_margin * size / config.image_size
+    return dataclasses.replace(config, image_size=size, crop_margin=margin)
 
 
 def stack(samples) -> Batch:

@@ -46,7 +46,11 @@ class Perception(nn.Module):
 
     @nn.compact
     def __call__(
-        self, image: UInt8[Array, "b h w 3"], K: Float[Array, "b 3 3"], hand_model: HandModel
+        self,
+        image: UInt8[Array, "b h w 3"],
+        K: Float[Array, "b 3 3"],
+        hand_model: HandModel,
+        point_noise: Float[Array, "b 21 3"] | None = None,
     ) -> PerceptionOutput:
         features = self.encoder(image)
         keypoints = KeypointHead(name="keypoints")(features)
@@ -55,7 +59,8 @@ class Perception(nn.Module):
         coarse = coarse_head(features, keypoints, K, self.image_size, hand_model)
         hand = self.hand_encoder(coarse, features)
         refiner = PixelAlignedRefiner(self.refiner_width, self.refiner_steps, self.image_size, name="refiner")
-        joints = refiner(hand.joints, hand.tokens, points, features.fine, K, keypoints.scale)
+        start = hand.joints if point_noise is None else hand.joints + point_noise
+        joints = refiner(start, hand.tokens, points, features.fine, K, keypoints.scale)
         evidence = jnp.concatenate([features.cls_token, hand.tokens.mean(1)], axis=-1)
         right = Mlp((self.coarse_width,), 1, name="side")(evidence)[:, 0] * 5.0
         objects = self.object_decoder(features.patch_tokens, features.fine, hand, keypoints, K, self.image_size)
@@ -77,6 +82,6 @@ class Amt(nn.Module):
         """Only the finder."""
         return self.finder(frame)
 
-    def perceive(self, image: UInt8[Array, "b h w 3"], K: Float[Array, "b 3 3"], hand_model: HandModel):
-        """Only the perception model."""
-        return self.perception(image, K, hand_model)
+    def perceive(self, image: UInt8[Array, "b h w 3"], K: Float[Array, "b 3 3"], hand_model, point_noise=None):
+        """Only the perception model; in training its refiner may start from joints that are off by `point_noise`."""
+        return self.perception(image, K, hand_model, point_noise)

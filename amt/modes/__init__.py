@@ -7,11 +7,11 @@ BUILT = {
     "evaluate": "score a checkpoint on held-out data",
     "generate": "write a synthetic data set in the DexYCB layout",
     "validate": "look for what is wrong in a data set",
+    "convert": "pack a data set into ArrayRecord shards",
     "benchmark": "frames per second of each link",
 }
 
 LATER = {
-    "convert": "conversion of backbone weights",
     "describe": "model and memory planning",
     "profile": "performance and scaling",
     "serve": "streaming and serving",

@@ -4,7 +4,8 @@ import time
 from pathlib import Path
 
 from amt import hand as hand_model
-from amt.data.dexycb import DexYCB, find_root
+from amt.data.dexycb import find_root
+from amt.data.packed import open_source
 from amt.evaluation.baseline import TrainingMean
 from amt.evaluation.evaluate import chosen_clips, evaluate
 from amt.inference.predictor import Predictor
@@ -16,7 +17,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
     path = weights.resolve(config.eval.checkpoint)
     params, settings, mean = weights.load(path)
     weights.check_architecture(settings, weights.architecture(config.to_dict()), str(path))
-    source = DexYCB(find_root(config.data.root), config.data.split, config.eval.part)
+    source = open_source(find_root(config.data.root), config.data.split, config.eval.part)
     predictor = Predictor(params, settings, hand_model.load())
     count = sum(len(clip) for clip in chosen_clips(source, config.eval.max_samples))
     start = time.monotonic()

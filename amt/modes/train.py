@@ -11,8 +11,11 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from amt import hand as hand_model
-from amt.data.dexycb import DexYCB, find_root
-from amt.data.pipeline import eval_batches, train_iterator
+from amt.data.augmentation import AugmentConfig
+from amt.data.device_cache import cache_iterator, load_cache, num_mesh_parts
+from amt.data.dexycb import find_root
+from amt.data.packed import open_source
+from amt.data.pipeline import eval_batches, train_iterator, with_context
 from amt.data.quarantine import Quarantine, Readable
 from amt.data.transforms import TransformConfig
 from amt.errors import UserError
@@ -21,6 +24,7 @@ from amt.models import weights
 from amt.models.factory import build
 from amt.modes.common import Progress
 from amt.training import sharding
+from amt.training.feed import Feed, augmented_feed, cached_feed, host_feed
 from amt.training.loop import LoopConfig, train
 from amt.training.step import OptimizerConfig, init_params
 
@@ -37,7 +41,7 @@ def transform_config(config, component: str = "all") -> TransformConfig:
 
 def run(config, workdir: Path, input: str | None) -> dict:
     root = find_root(config.data.root)
-    source = DexYCB(root, config.data.split, config.data.part)
+    source = open_source(root, config.data.split, config.data.part)
     transforms = transform_config(config)
     quarantine = Quarantine(workdir, jax.process_index())
     mesh = sharding.make_mesh(**config.mesh)
@@ -45,9 +49,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
     settings = weights.architecture(config.to_dict())
     model = build(settings["model"], settings["finder"], settings["image_size"])
     learned = transform_config(config, config.train.component)
-    iterator = train_iterator(
-        source, learned, config.train.batch_size, config.seed, config.data.num_workers, quarantine
-    )
+    feed = _feed(config, source, learned, mesh, quarantine)
     params, fresh = _start(config, model, settings, hand)
     names = {f.name for f in dataclasses.fields(OptimizerConfig)}
     optimizer = OptimizerConfig(**{n: config.train[n] for n in names})
@@ -59,7 +61,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
         state, scores = train(
             model,
             hand,
-            iterator,
+            feed,
             _validation(model, hand, config, transforms, root, quarantine),
             optimizer,
             loop,
@@ -84,6 +86,51 @@ def run(config, workdir: Path, input: str | None) -> dict:
     }
 
 
+def augment_config(config, component: str = "all") -> tuple[TransformConfig, AugmentConfig]:
+    """Of augment=device: what is read on the host, and what the devices make of it."""
+    seen = transform_config(config, component)
+    read = with_context(seen, config.data.context)
+    jitter = seen.crop != "full"
+    return read, AugmentConfig(
+        image_size=seen.image_size,
+        context=read.image_size / seen.image_size,
+        min_visible_share=seen.min_visible_share,
+        wrong_side_share=seen.wrong_side_share,
+        box_shift=jitter * seen.crop_jitter,
+        box_scale=jitter * 1.5 * seen.crop_jitter,
+        box_roll=jitter * seen.roll_jitter,
+        rough_share=jitter * seen.rough_share,
+        **config.data.augmentation,
+    )
+
+
+def _feed(config, source, learned: TransformConfig, mesh, quarantine) -> Feed:
+    """Batches as `data.feed` and `data.augment` say. Raises `UserError` for what does not go together."""
+    data, size = config.data, config.train.batch_size
+    for name, choices in (("augment", ("host", "device")), ("feed", ("stream", "cache"))):
+        if data[name] not in choices:
+            raise UserError(f"config.data.{name}={data[name]}: expected {' or '.join(choices)}")
+    sharding.check_batch(size, mesh, "config.train.batch_size")
+    if data.augment == "host":
+        if data.feed == "cache":
+            raise UserError(
+                "config.data.feed=cache: needs config.data.augment=device; jitter on the host is not cached"
+            )
+        iterator = train_iterator(source, learned, size, config.seed, data.num_workers, quarantine)
+        return host_feed(iterator, mesh)
+    read, augmentation = augment_config(config, config.train.component)
+    read.check()
+    augmentation.check()
+    if data.feed == "stream":
+        iterator = train_iterator(source, read, size, config.seed, data.num_workers, quarantine, jitter=False)
+        return augmented_feed(iterator, mesh, augmentation, config.seed)
+    split = sharding.batch_sharding(mesh)
+    with Progress(len(source), "samples into the cache") as progress:
+        cache = load_cache(source, read, split, data.num_workers, data.cache_share, quarantine, progress.update)
+    iterator = cache_iterator(source, num_mesh_parts(split), size, config.seed)
+    return cached_feed(iterator, cache, mesh, augmentation, config.seed)
+
+
 def _start(config, model, settings: dict, hand) -> tuple[dict, list[str]]:
     """Fresh parameters, or those of another run where the names and shapes are the same; and what stayed fresh."""
     path = config.train.start_from
@@ -103,7 +150,7 @@ def _validation(model, hand, config, transforms, root, quarantine):
     """Figures on held-out sequences of the same root, enough to watch a run: root-relative MPJPE on label crops, and
     the share of frames in which the finder's mean joint is further than half the hand's extent from the true one.
     """
-    held_out = DexYCB(root, config.data.split, "val")
+    held_out = open_source(root, config.data.split, "val")
     batches = list(eval_batches(held_out, transforms, config.eval.batch_size, VALIDATION_SAMPLES, quarantine))
     perceive = jax.jit(lambda params, b: model.apply({"params": params}, b.image, b.K, hand, method="perceive").joints)
     find = jax.jit(lambda params, b: model.apply({"params": params}, b.frame, method="find").uv)

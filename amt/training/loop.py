@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
-import grain.python as grain
 import jax
 import numpy as np
 
-from amt.data.pipeline import to_mesh
 from amt.errors import UserError
 from amt.hand import HandModel
-from amt.structs import Batch
 from amt.training import sharding
 from amt.training.checkpoint import Checkpoints
+from amt.training.feed import Feed
 from amt.training.step import (
     OptimizerConfig,
     TrainState,
@@ -44,7 +42,7 @@ class LoopConfig:
 def train(
     model: nn.Module,
     hand: HandModel,
-    iterator: grain.DatasetIterator,
+    feed: Feed,
     validate: Callable[[dict], Mapping[str, float]],
     optimizer_config: OptimizerConfig,
     loop: LoopConfig,
@@ -68,20 +66,21 @@ def train(
         raise UserError(f"config.train.component={loop.component}: expected all, {' or '.join(COMPONENTS)}")
     optimizer = make_optimizer(optimizer_config, loop.component)
     state = create_state(params, optimizer, mesh)
-    if loop.resume and (restored := checkpoints.restore(state, iterator)) is not None:
+    if loop.resume and (restored := checkpoints.restore(state, feed.iterator)) is not None:
         state = restored
-    step_fn = make_train_step(model, optimizer, weights, optimizer_config.ema_decay, hand, state, mesh, loop.component)
+    step_fn = make_train_step(
+        model, optimizer, weights, optimizer_config.ema_decay, hand, state, mesh, loop.component, feed.prepare
+    )
     first = int(state.step)
     if first:
         progress.skip(first, f"resumed at step {first}")
     scores: dict[str, float] = {}
     log = _Scalars(workdir / "scalars.csv", loop.batch_size)
-    split = sharding.batch_sharding(mesh)
     for step in range(first, optimizer_config.steps):
         waited = time.monotonic()
-        batch: Batch = to_mesh(next(iterator), split)
+        fed = feed.place(next(feed.iterator))
         waited = time.monotonic() - waited
-        state, metrics = step_fn(state, batch)
+        state, metrics = step_fn(state, fed)
         # The device works on this step while the host logs the one before.
         line = log.add(step + 1, metrics, waited, last=(step + 1) % loop.log_every == 0)
         progress.update(1, line)
@@ -92,7 +91,7 @@ def train(
             progress.update(0, "  ".join(f"{k} {v:.4g}" for k, v in scores.items()))
         if (step + 1) % loop.checkpoint_every == 0 or done:
             log.flush()
-            checkpoints.save(step + 1, state, iterator)
+            checkpoints.save(step + 1, state, feed.iterator)
     checkpoints.close()
     return state, scores
 

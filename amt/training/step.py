@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import flax.struct
@@ -17,7 +18,7 @@ from amt import losses
 from amt.data.ycb import OBJECTS
 from amt.geometry.primitives import symmetries
 from amt.hand import HandModel
-from amt.structs import Batch
+from amt.training.feed import Prepare
 from amt.training.sharding import batch_sharding, tree_shardings
 
 
@@ -106,10 +107,12 @@ def make_train_step(
     state: TrainState,
     mesh: Mesh,
     component: str = "all",
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
+    prepare: Prepare | None = None,
+) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]:
     """The jitted step: the state is donated, gradients are averaged over the mesh by the compiler.
 
-    With a `component` (finder or perception) only its losses are computed and only it learns.
+    With a `component` (finder or perception) only its losses are computed and only it learns. What the step is fed
+    is a `Batch`, or what `prepare` makes one of (`amt.training.feed`).
     """
     table = jnp.asarray(symmetry_table())
     weights = dict(weights)
@@ -118,13 +121,14 @@ def make_train_step(
         variables = {"params": params}
         terms = {}
         if component != "finder":
-            out = model.apply(variables, batch.image, batch.K, hand, method="perceive")
+            out = model.apply(variables, batch.image, batch.K, hand, batch.point_noise, method="perceive")
             terms |= losses.perception_losses(out, batch, hand, table)
         if component != "perception":
             terms |= losses.finder_losses(model.apply(variables, batch.frame, method="find"), batch)
         return losses.total(terms, {k: weights[k] for k in weights if component == "all" or k in terms}), terms
 
-    def step(state, batch):
+    def step(state, fed):
+        batch = fed if prepare is None else prepare(state.step, fed)
         (value, terms), gradient = jax.value_and_grad(loss, has_aux=True)(state.params, batch)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes int and float on purpose
             updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)

@@ -7,7 +7,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from amt.data.dexycb import DexYCB
-from amt.data.pipeline import eval_batches, stack, to_mesh, train_iterator
+from amt.data.pipeline import eval_batches, stack, to_mesh, train_iterator, with_context
 from amt.data.transforms import network_sample
 from amt.errors import UserError
 from amt.evaluation.evaluate import chosen_clips
@@ -41,11 +41,30 @@ def test_batches_have_the_fields_and_shapes_of_the_model(source):
 
 
 @pytest.mark.slow
-def test_the_order_is_the_same_with_a_worker(source):
+@pytest.mark.parametrize("jitter", [True, False])
+def test_the_order_is_the_same_for_any_number_of_workers(source, jitter):
     """Three epochs, so that reshuffling counts too."""
-    alone = take(train_iterator(source, CONFIG, 4, 5, 0), 12)
-    with_worker = take(train_iterator(source, CONFIG, 4, 5, 1), 12)
-    assert_equal(alone, with_worker)
+    alone = take(train_iterator(source, CONFIG, 4, 5, 0, jitter=jitter), 12)
+    for num_workers in (1, 2) if jitter else (2,):
+        assert_equal(alone, take(train_iterator(source, CONFIG, 4, 5, num_workers, jitter=jitter), 12))
+
+
+def test_without_jitter_a_sample_is_what_evaluation_reads(source):
+    batch = next(train_iterator(source, CONFIG, 4, 0, 0, jitter=False))
+    known = {source[i]["hand_pose"][:48].tobytes(): i for i in range(len(source))}
+    expected = stack([network_sample(source[known[pose.tobytes()]], None, CONFIG) for pose in batch.hand_pose])
+    assert_equal([batch], [expected])
+
+
+def test_with_context_the_crop_is_in_the_middle(source):
+    """The same camera axis and the same size of a pixel, more of the image around it."""
+    wide = with_context(CONFIG, 1.25)
+    assert wide.image_size == 40
+    narrow_sample, wide_sample = (network_sample(source[3], None, config) for config in (CONFIG, wide))
+    np.testing.assert_allclose(wide_sample["joints_2d"], narrow_sample["joints_2d"] + 4, atol=1e-3)
+    np.testing.assert_allclose(wide_sample["R_crop_camera"], narrow_sample["R_crop_camera"], atol=1e-6)
+    whole = changed(crop="full")
+    assert with_context(whole, 1.25) is whole
 
 
 def test_the_seed_decides(source):

@@ -112,6 +112,41 @@ def test_trained_weights_predict(trained):
     assert np.isfinite(prediction.hand.joints).all()
 
 
+@pytest.mark.slow
+def test_out_of_the_device_cache_and_stopped_it_ends_the_same(root, tmp_path):
+    """On 8 devices; augmentation is a function of the step, so a run that goes on sees the same pictures."""
+    config = demo.get_config("tiny")
+    config.data.root = str(root)
+    config.data.update(augment="device", feed="cache")
+    assert np.isfinite(train.run(config, tmp_path / "whole", None)["val_mpjpe_mm"])
+    checkpoints = tmp_path / "resumed" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    shutil.copy(tmp_path / "whole/checkpoints/architecture.json", checkpoints)
+    shutil.copytree(tmp_path / "whole/checkpoints/step_2", checkpoints / "step_2")
+    train.run(config, tmp_path / "resumed", None)
+    whole, resumed = (weights.load(tmp_path / name / "weights.safetensors")[0] for name in ("whole", "resumed"))
+    for a, b in zip(*map(_leaves, (whole, resumed)), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-3, rtol=2e-3)  # saved in half precision
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"feed": "cache"}, "config.data.feed=cache: needs config.data.augment=device"),
+        ({"feed": "disk"}, "config.data.feed=disk: expected stream or cache"),
+        ({"augment": "gpu"}, "config.data.augment=gpu: expected host or device"),
+        ({"augment": "device", "context": 0.5}, "config.data.context=0.5: expected 1 or more"),
+        ({"augment": "device", "feed": "cache", "cache_share": 1e-9}, "config.data.feed=cache: .* bytes free"),
+    ],
+)
+def test_ways_to_feed_that_cannot_be(fields, message, root, tmp_path):
+    config = demo.get_config("tiny")
+    config.data.root = str(root)
+    config.data.update(fields)
+    with pytest.raises(UserError, match=message):
+        train.run(config, tmp_path, None)
+
+
 def test_no_data_root_is_one_clear_error(tmp_path, monkeypatch):
     monkeypatch.delenv("DEX_YCB_DIR", raising=False)
     with pytest.raises(UserError, match=r"config\.data\.root"):

@@ -1,0 +1,219 @@
+"""A data set packed into ArrayRecord shards: few large files to copy and stream instead of two small ones a sample.
+
+A record is one sample, its labels as the fixed bytes of `LABELS` and behind them the JPEG file as it was. Shards hold
+all samples in the order of `DexYCB(root, part="all")`; `packed.json` says which sequences and cameras these are, so
+every split and part comes out of the same shards. A sample that could not be read is a record of its path and the
+reason, and raises the same `FileError` as in the tree.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grain.python as grain
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from amt.data.dexycb import PARTS, SPLITS, DexYCB, Sequence, make_runs
+from amt.data.files import MAX_OBJECTS, FileError, describe
+from amt.errors import UserError
+
+FORMAT = 1  # raise it when records change
+MANIFEST, PLAN = "packed.json", "packed.json.part"
+LABELS = np.dtype(
+    [
+        ("K", "<f4", (3, 3)),
+        ("T_world_camera", "<f4", (4, 4)),
+        ("betas", "<f4", (10,)),
+        ("is_left", "?"),
+        ("joints_3d", "<f4", (21, 3)),
+        ("joints_2d", "<f4", (21, 2)),
+        ("hand_pose", "<f4", (51,)),
+        ("object_pose", "<f4", (MAX_OBJECTS, 3, 4)),
+        ("object_ids", "<i4", (MAX_OBJECTS,)),
+        ("object_valid", "?", (MAX_OBJECTS,)),
+        ("grasped", "<i4"),
+        ("joints_valid", "?"),
+        ("hand_pose_valid", "?"),
+    ]
+)
+READABLE, UNREADABLE = b"s", b"x"  # a record's first byte
+
+
+def to_record(sample: dict[str, Any]) -> bytes:
+    """A sample of `DexYCB` as bytes."""
+    row = np.zeros((), LABELS)
+    for name in LABELS.names:
+        row[name] = sample[name]
+    return READABLE + row.tobytes() + sample["color"]
+
+
+def from_record(record: bytes, path: Path) -> dict[str, Any]:
+    """The sample again; its arrays cannot be written to. `path` is the shard, for errors. Raises: FileError."""
+    if record[:1] == UNREADABLE:
+        raise FileError(*record[1:].decode().split("\0", 1))
+    if record[:1] != READABLE or len(record) < 1 + LABELS.itemsize:
+        raise FileError(path, f"a record of {len(record)} bytes that is no sample; convert the data set anew")
+    row = np.frombuffer(record, LABELS, 1, offset=1)[0]
+    return {"color": record[1 + LABELS.itemsize :], **{name: row[name] for name in LABELS.names}}
+
+
+def make_plan(source: DexYCB, shard_samples: int) -> dict[str, Any]:
+    """The manifest of `source`, a data set as a whole, in shards of so many samples."""
+    sequences = [
+        {
+            "folder": str(sequence.folder.relative_to(source.root)),
+            "subject": sequence.subject,
+            "index": sequence.index,
+            "serials": sequence.meta["serials"],
+            "num_frames": sequence.meta["num_frames"],
+        }
+        for sequence in source.sequences
+    ]
+    count = -(-len(source) // shard_samples)
+    sizes = [min(shard_samples, len(source) - k * shard_samples) for k in range(count)]
+    shards = [{"name": f"{k:05d}-of-{count:05d}.array_record", "samples": n} for k, n in enumerate(sizes)]
+    root = str(source.root.resolve())
+    return {"format": FORMAT, "root": root, "samples": len(source), "shards": shards, "sequences": sequences}
+
+
+class Written(NamedTuple):
+    """So many samples are in a shard now: `kept` ones since an earlier run; the error of one that is not readable."""
+
+    samples: int
+    kept: bool = False
+    error: FileError | None = None
+
+
+def pack(source: DexYCB, plan: dict[str, Any], folder: Path) -> Iterator[Written]:
+    """Writes the shards that are not there yet, then the manifest.
+
+    A shard appears under its name when it is whole, and the manifest when all are: nothing reads half a data set.
+    Raises: UserError where `folder` holds another data set, or cannot be written.
+    """
+    _check_plan(plan, folder)
+    first = 0
+    for shard in plan["shards"]:
+        path, samples = folder / shard["name"], range(first, first + shard["samples"])
+        first = samples.stop
+        if path.exists():
+            yield Written(len(samples), kept=True)
+            continue
+        part = path.with_name(f"{path.name}.part")
+        try:
+            writer = ArrayRecordWriter(str(part), "group_size:1,uncompressed")  # one sample a read; JPEG is compressed
+            for i in samples:
+                record, error = _try_record(source, i)
+                writer.write(record)
+                yield Written(1, error=error)
+            writer.close()
+            part.replace(path)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise UserError(f"{part}: cannot be written ({error}); free or change --workdir") from error
+    (folder / PLAN).replace(folder / MANIFEST)
+
+
+def _check_plan(plan: dict[str, Any], folder: Path) -> None:
+    if (folder / MANIFEST).exists():
+        raise UserError(f"{folder / MANIFEST}: already there; remove the folder or change --workdir")
+    path = folder / PLAN
+    if path.exists() and _read_json(path) != plan:
+        raise UserError(
+            f"{path}: an unfinished conversion of another data set or in shards of another size; "
+            "remove the folder or change --workdir"
+        )
+    try:
+        path.write_text(json.dumps(plan) + "\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); free or change --workdir") from error
+
+
+def _try_record(source: DexYCB, i: int) -> tuple[bytes, FileError | None]:
+    try:
+        return to_record(source[i]), None
+    except FileError as error:
+        return UNREADABLE + f"{error.path}\0{error.reason}".encode(), error
+
+
+class Packed(DexYCB):
+    """What `DexYCB` gives, out of the shards in `root`.
+
+    Raises: UserError for a folder without a manifest, of another format or with shards missing or cut short, and on
+    access FileError.
+    """
+
+    def __init__(self, root: str | Path, split: str = "s0", part: str = "train"):
+        self.root, self.split, self.part = Path(root), split, part
+        if split not in SPLITS or part not in PARTS:
+            raise UserError(f"config.data: found {split} {part}; expected one of {SPLITS} and one of {PARTS}")
+        manifest = _read_json(self.root / MANIFEST)
+        if manifest.get("format") != FORMAT:
+            raise UserError(f"{self.root / MANIFEST}: format {manifest.get('format')}, expected {FORMAT}; convert anew")
+        self.sequences = [
+            Sequence(Path(manifest["root"], s["folder"]), s["subject"], s["index"], s) for s in manifest["sequences"]
+        ]
+        self.empty = [s.folder for s in self.sequences if not s.meta["num_frames"] or not s.meta["serials"]]
+        sizes = [(s.subject, s.index, len(s.meta["serials"]), s.meta["num_frames"]) for s in self.sequences]
+        self.runs = make_runs(sizes, split, part)
+        if not self.runs:
+            raise UserError(f"{root}: split {split} has no {part} part in its {len(sizes)} sequences")
+        self._ends = np.cumsum([run.num_frames for run in self.runs])
+        whole = make_runs(sizes, split, "all")
+        starts = np.cumsum([0, *(run.num_frames for run in whole)])
+        self._starts = {(run.sequence, run.camera): int(k) for run, k in zip(whole, starts, strict=False)}
+        self._shards = [self.root / shard["name"] for shard in manifest["shards"]]
+        self._shard_ends = np.cumsum([shard["samples"] for shard in manifest["shards"]])
+        self._records = _open_shards(self._shards, int(self._shard_ends[-1]))
+
+    def __repr__(self) -> str:
+        return f"Packed({str(self.root)!r}, {self.split!r}, {self.part!r})"
+
+    def record_index(self, i: int) -> int:
+        """Where sample `i` of this part lies among all records."""
+        run_index = int(np.searchsorted(self._ends, i, side="right"))
+        _, _, frame = self.locate(i)
+        run = self.runs[run_index]
+        return self._starts[run.sequence, run.camera] + frame
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        index = self.record_index(i)
+        path = self._shards[int(np.searchsorted(self._shard_ends, index, side="right"))]
+        try:
+            record = self._records[index]
+        except Exception as error:  # the reader's own types, by what the bytes lead to
+            raise FileError(path, f"{describe(error)}; convert the data set anew") from error
+        return from_record(record, path)
+
+
+def open_source(root: Path, split: str, part: str) -> DexYCB:
+    """The data set at `root`, in the DexYCB layout or packed."""
+    if (root / MANIFEST).exists():
+        return Packed(root, split, part)
+    if (root / PLAN).exists():
+        raise UserError(f"{root}: --mode=convert has not finished there; run it again, it goes on where it stopped")
+    return DexYCB(root, split, part)
+
+
+def _open_shards(paths: list[Path], expected: int) -> grain.ArrayRecordDataSource:
+    for path in paths:
+        if not path.is_file():
+            raise FileError(path, "not there; copy the folder whole or convert the data set anew")
+    try:
+        records = grain.ArrayRecordDataSource([str(path) for path in paths])
+        found = len(records)
+    except Exception as error:
+        raise UserError(f"{paths[0].parent}: a shard cannot be read ({error}); convert the data set anew") from error
+    if found != expected:
+        raise UserError(f"{paths[0].parent}: {found} records, {MANIFEST} says {expected}; convert the data set anew")
+    return records
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise FileError(path, f"{describe(error)}; expected the manifest of --mode=convert") from error
+    if not isinstance(content, dict):
+        raise FileError(path, "no manifest of --mode=convert")
+    return content
