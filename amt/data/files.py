@@ -3,6 +3,7 @@
 Layout: https://github.com/NVlabs/dex-ycb-toolkit (dex_ycb_toolkit/dex_ycb.py)
 """
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from amt.errors import UserError
 MAX_OBJECTS = 10
 META_FIELDS = ("serials", "num_frames", "extrinsics", "ycb_ids", "ycb_grasp_ind", "mano_sides", "mano_calib")
 HAND_POSE_SIZES = (48, 51)  # without and with the translation
+# NumPy reads an array's header with `ast`, which in CPython 3.11 fails now and then (SystemError) where two threads are
+# in it at once: https://github.com/python/cpython/issues/106905
+_PARSING = threading.Lock()
 
 
 class FileError(UserError):
@@ -93,7 +97,7 @@ def read_meta(path: Path, read: Callable[[Path], Any] = read_yaml) -> dict[str, 
 def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Named arrays of an .npz file. Raises: FileError."""
     try:
-        with np.load(path) as file:
+        with _PARSING, np.load(path) as file:
             return {name: file[name] for name in names}
     except Exception as error:  # a damaged archive raises whatever its bytes lead to
         raise FileError(path, f"{describe(error)}; expected the labels of a DexYCB frame") from error

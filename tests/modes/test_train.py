@@ -118,6 +118,7 @@ def test_out_of_the_device_cache_and_stopped_it_ends_the_same(root, tmp_path):
     config = demo.get_config("tiny")
     config.data.root = str(root)
     config.data.update(augment="device", feed="cache")
+    config.train.component = "perception"
     assert np.isfinite(train.run(config, tmp_path / "whole", None)["val_mpjpe_mm"])
     checkpoints = tmp_path / "resumed" / "checkpoints"
     checkpoints.mkdir(parents=True)
