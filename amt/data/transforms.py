@@ -172,6 +172,7 @@ def warp(image: UInt8[np.ndarray, "h w 3"], crop: cameras.Crop, size: int) -> UI
 
 def _averaged(image, shrink):
     """Means of blocks of pixels, and the map from the small image's pixels to the image's."""
+    shrink = min(shrink, *image.shape[:2])  # of a tiny image one pixel stays
     small = cv2.resize(image, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA)
     return small, np.array([[shrink, 0, (shrink - 1) / 2], [0, shrink, (shrink - 1) / 2], [0, 0, 1]])
 

@@ -234,3 +234,10 @@ def test_rotations_of_objects_stay_rotations():
         out["object_pose"][0, :, :3], out["R_crop_camera"] @ make_sample(8)["object_pose"][0, :, :3]
     )
     assert float(angle) < 1e-3
+
+
+def test_a_crop_far_wider_than_a_tiny_image_shows_it_in_its_middle():
+    image = np.full((6, 8, 3), 200, np.uint8)
+    to_crop = np.array([[0.04, 0, 15.9], [0, 0.04, 15.9], [0, 0, 1.0]])  # a third of a pixel
+    pixels = transforms.warp(image, cameras.Crop(np.eye(3), np.eye(3), to_crop), 32)
+    assert pixels.max() > 100 and pixels[:12].max() == 0 and pixels[20:].max() == 0
