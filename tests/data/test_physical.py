@@ -14,7 +14,7 @@ from amt.data.contacts import signed_distance
 from amt.data.dexycb import DexYCB
 from amt.data.files import read_depth
 from amt.data.objects import object_surface
-from amt.data.synthetic import models, physical, simulation
+from amt.data.synthetic import models, physical, planning, simulation
 from amt.data.synthetic.generator import discarded_grasps, generate
 from amt.data.synthetic.scene import HAND
 from amt.data.validation import check_sequences, survey
@@ -206,3 +206,37 @@ def test_a_mirrored_scene_is_the_mirror_image():
         theirs = (points @ right.object_R[0, k].T + right.object_t[0, k]) * [-1, 1, 1]
         assert KDTree(theirs).query(ours)[0].max() < 0.005
     assert set(OBJECTS) >= set(left.ycb_ids)
+
+
+@pytest.fixture(scope="module")
+def reached():
+    """A world with a soup can, and a fitted plan that grasps it: (world, plan, path)."""
+    hand, rng = hand_model.load(), np.random.default_rng(4)
+    can = [i for i, item in OBJECTS.items() if item.name.endswith("tomato_soup_can")][0]
+    world = simulation.World(hand, np.zeros(10), [can], [(np.eye(3), np.array([0, 0, 0.0515]))])
+    while True:
+        world.reset()
+        plan = planning.sample(
+            rng, world.grippers, models.model(can).shape.sites, *world.object_pose(0), models.MASSES[can]
+        )
+        if fitted := plan and world.fit(plan, 0.1):
+            path = simulation.WristPath(rng, fitted, 0.1)
+            if world.run(fitted.plan, 0, path, np.zeros(1)).failure is None:
+                return world, fitted.plan, path
+
+
+@pytest.mark.parametrize(
+    ("grip", "failure"),
+    [
+        (None, ("missed", "dropped")),  # as it is
+        (({5, 14}, 0.0, True), ("dropped",)),  # gripped, it seems, but the object stays where it is
+        (({5, 14}, 0.01, True), ("penetrated",)),
+        (({5, 6}, 0.0, True), ("missed",)),  # fingers alone hold nothing
+    ],
+)
+def test_a_grasp_without_strength_fails_for_a_reason(grip, failure, reached, monkeypatch):
+    world, plan, path = reached
+    if grip:
+        monkeypatch.setattr(world, "_grip", lambda k: grip)
+    weak = dataclasses.replace(plan, strength=1e-6)
+    assert world.run(weak, 0, path, np.zeros(1)).failure in failure
