@@ -1,7 +1,8 @@
 """Layers that every model shares.
 
 Products run on two-dimensional operands: XLA's CPU backend is several times slower on the gradient of a
-product with more than one batch axis, and other backends do not mind.
+product with more than one batch axis, and other backends do not mind. Layers compute in the type of their input:
+parameters stay float32, and bfloat16 products and sums over features are accumulated in float32.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,29 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+
+@jax.custom_vjp
+def product(x: Float[Array, "n d"], kernel: Float[Array, "d f"]) -> Float[Array, "n f"]:
+    """x @ kernel in the type of `x`, accumulated and returned in float32, forwards and backwards.
+
+    The transpose that JAX derives would mix the types of its operands, for which no backend has a fast product.
+    """
+    return jnp.dot(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
+
+
+def _product_forward(x, kernel):
+    return product(x, kernel), (x, kernel)
+
+
+def _product_backward(saved, gradient):
+    x, kernel = saved
+    gradient = gradient.astype(x.dtype)
+    to_x = jnp.dot(gradient, kernel.astype(x.dtype).T, preferred_element_type=jnp.float32)
+    return to_x.astype(x.dtype), jnp.dot(x.T, gradient, preferred_element_type=jnp.float32)
+
+
+product.defvjp(_product_forward, _product_backward)
 
 
 class Dense(nn.Module):
@@ -23,8 +47,8 @@ class Dense(nn.Module):
     def __call__(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch features"]:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         bias = self.param("bias", self.bias_init, (self.features,))
-        y = x.reshape(-1, x.shape[-1]) @ kernel
-        return (y + bias[None]).reshape(*x.shape[:-1], self.features)
+        y = product(x.reshape(-1, x.shape[-1]), kernel) + bias[None]
+        return y.astype(x.dtype).reshape(*x.shape[:-1], self.features)
 
 
 def head(features: int, bias: float = 0.0) -> Dense:
@@ -40,9 +64,10 @@ class LayerNorm(nn.Module):
         shape = (1,) * (x.ndim - 1) + (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],)).reshape(shape)
         bias = self.param("bias", nn.initializers.zeros_init(), (x.shape[-1],)).reshape(shape)
-        centred = x - x.mean(-1, keepdims=True)
+        y = x.astype(jnp.float32)
+        centred = y - y.mean(-1, keepdims=True)
         variance = (centred * centred).mean(-1, keepdims=True)
-        return centred * jax.lax.rsqrt(variance + 1e-6) * scale + bias
+        return (centred * jax.lax.rsqrt(variance + 1e-6) * scale + bias).astype(x.dtype)
 
 
 class Mlp(nn.Module):

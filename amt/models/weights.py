@@ -1,7 +1,7 @@
 """Weights in one safetensors file that also says what model they belong to."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,11 @@ def save(path: Path, params: Mapping[str, Any], settings: Mapping[str, Any], tra
     The file's metadata holds the architecture, and the training set's means: the baseline of every evaluation.
     """
     flat = {k: np.asarray(v, np.float16) for k, v in flatten_dict(dict(params), sep=".").items()}
-    about = {"architecture": dict(settings), "training_mean": dict(training_mean)}
+    write(path, flat, {"architecture": dict(settings), "training_mean": dict(training_mean)})
+
+
+def write(path: Path, flat: dict[str, np.ndarray], about: Mapping[str, Any]) -> None:
+    """A safetensors file with JSON in its metadata, at once or not at all."""
     part = path.with_name(f".{path.name}.part")
     save_file(flat, part, metadata={k: json.dumps(v) for k, v in about.items()})
     part.replace(path)
@@ -58,19 +62,26 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
 
     Raises `UserError` for a file that is missing, damaged or not written by `save`.
     """
+    flat, about = read(path, "a .safetensors file written by --mode=train", ("architecture", "training_mean"))
+    return unflatten_dict(flat, sep="."), about["architecture"], about["training_mean"]
+
+
+def read(path: Path, expected: str, about: Sequence[str] = ()) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Float32 tensors of a safetensors file, and the JSON in its metadata that `about` names.
+
+    Raises `UserError` for a file that is missing, damaged or without this metadata; `expected` says what it should be.
+    """
     if not path.is_file():
-        raise UserError(f"weights {path}: no such file; expected a .safetensors file written by --mode=train")
+        raise UserError(f"weights {path}: no such file; expected {expected}")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            flat = {k: file.get_tensor(k).astype(np.float32) for k in file.keys()}  # noqa: SIM118 (not a dict)
+            flat = {k: file.get_tensor(k).astype(np.float32, copy=False) for k in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise UserError(f"weights {path}: not a readable safetensors file ({error})") from error
-    if missing := [k for k in ("architecture", "training_mean") if k not in metadata]:
-        raise UserError(
-            f"weights {path}: no {' and '.join(missing)} in its metadata; expected a file written by --mode=train"
-        )
-    return unflatten_dict(flat, sep="."), json.loads(metadata["architecture"]), json.loads(metadata["training_mean"])
+    if missing := [k for k in about if k not in metadata]:
+        raise UserError(f"weights {path}: no {' and '.join(missing)} in its metadata; expected {expected}")
+    return flat, {k: json.loads(metadata[k]) for k in about}
 
 
 def resolve(checkpoint: str | Path | None) -> Path:
