@@ -18,6 +18,7 @@ def get_config() -> ConfigDict:
             "generate": generate(),
             "model": model(),
             "finder": finder(),
+            "backbone": backbone(),
             "train": train(),
             "eval": evaluate(),
             "camera": camera(),
@@ -98,12 +99,14 @@ def generate() -> dict:
 
 def model() -> dict:
     return {
-        "hidden_dim": 1024,  # width of image, hand and object tokens
-        "stem": (64, 256),  # channels of the convolutional stem at strides 4 and 8; tokens have stride 16
-        "depth": 12,  # transformer blocks of the from-scratch image encoder
+        "encoder": "dinov2_large",  # dinov2_ small, base, large, giant, each also with _registers; conv: from scratch
+        "grid": 14,  # dinov2: tokens along 224 pixels; 14 shrinks the crop to 196 pixels, 16 is DINOv2's own
+        "hidden_dim": 1024,  # width of hand and object tokens, and of conv's image tokens
+        "stem": (64, 256),  # conv: channels of the convolutional stem at strides 4 and 8; tokens have stride 16
+        "depth": 12,  # conv: transformer blocks
         "num_heads": 8,  # of every attention
         "mlp_dim": 4096,
-        "fine_dim": 256,  # channels of the stride-4 map that the refiners read
+        "fine_dim": 256,  # channels of the map that the refiners read, of stride 4 (conv) or half a token
         "coarse_dim": 1024,  # of the network from keypoints to joint rotations
         "point_widths": (128, 256, 512, 1024),  # of the PointNet over hand vertices
         "vertex_stride": 1,  # every n-th vertex is looked at
@@ -116,6 +119,16 @@ def model() -> dict:
         "contact_hidden_dim": 512,
         "contact_depth": 3,  # decoder layers after the two that look at hand and objects
         "num_contact_queries": 10,
+    }
+
+
+def backbone() -> dict:
+    """Of model.encoder=dinov2_*: where its weights come from and how they are trained."""
+    return {
+        "weights": "",  # backbone.safetensors of --mode=convert --input=HF_FOLDER; training needs it
+        "dtype": "bfloat16",  # of its activations and products, which are accumulated in float32; or float32
+        "num_frozen_blocks": 12,  # the first blocks, and the embeddings before them: no gradient, no optimizer state
+        "remat": 0.5,  # share of the other blocks that the backward pass computes again instead of keeping them
     }
 
 

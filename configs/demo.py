@@ -14,7 +14,7 @@ def demo(config: ConfigDict) -> None:
     config.data.update(image_size=96, rough_share=0.3, wrong_side_share=0.3)
     config.generate.update(grasps="kinematic", num_sequences=2400, num_frames=4, num_cameras=4, seed=1)
     config.generate.gesture_share = 0.4
-    config.model.update(hidden_dim=160, stem=(32, 80), depth=4, num_heads=5, mlp_dim=640, fine_dim=32)
+    config.model.update(encoder="conv", hidden_dim=160, stem=(32, 80), depth=4, num_heads=5, mlp_dim=640, fine_dim=32)
     config.model.update(coarse_dim=256, point_widths=(32, 64, 128), vertex_stride=4, hand_depth=1)
     config.model.update(refiner_dim=96, object_depth=2, contact_hidden_dim=80, contact_depth=1)
     config.finder.update(hidden_dim=96, stem=(24, 48), depth=2, mlp_dim=192)

@@ -16,19 +16,20 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, UInt8
 
-from amt.models import dinov2_weights
+from amt.errors import UserError
+from amt.models import dinov2_weights, weights
 from amt.models.layers import Attention, Dense, LayerNorm, space_to_depth
 from amt.models.resampling import resize
 
 PATCH = 14  # pixels per token and axis
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of pixels in 0..1
-NUM_REGISTERS = 4
 SIZES = {  # width, depth, heads
     "small": (384, 12, 6),
     "base": (768, 12, 12),
     "large": (1024, 24, 16),
     "giant": (1536, 40, 24),
 }
+ARCHITECTURE = ("width", "depth", "num_heads", "num_registers", "swiglu", "position_grid")  # what weights depend on
 
 
 def normalise(image: UInt8[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
@@ -130,8 +131,14 @@ class Dinov2(nn.Module):
         return jnp.concatenate([first, patches + grid[None].astype(self.dtype)], axis=1)
 
 
+def published(size: str, registers: bool, **settings: Any) -> Dinov2:
+    """One of the eight architectures that there are weights of; `settings` are the module's other fields."""
+    width, depth, num_heads = SIZES[size]
+    return Dinov2(width, depth, num_heads, 4 if registers else 0, size == "giant", **settings)
+
+
 def is_frozen(path: str, num_frozen_blocks: int) -> bool:
-    """Whether the parameter of a backbone, by its path (names joined by slashes), gets no gradient."""
+    """Whether a parameter of the backbone gets no gradient, by its path: names joined by slashes."""
     name = path.split("/")[0]
     if name.startswith("block"):
         return int(name.removeprefix("block")) < num_frozen_blocks
@@ -153,3 +160,24 @@ def from_huggingface(folder: str | Path) -> tuple[Dinov2, dict[str, Any]]:
     folder = Path(folder).expanduser()
     backbone = Dinov2(**dinov2_weights.read_config(folder))
     return backbone, unflatten_dict(dinov2_weights.read_params(folder, parameter_shapes(backbone)), sep="/")
+
+
+def architecture(backbone: Dinov2) -> dict[str, Any]:
+    """The fields that weights depend on."""
+    return {name: getattr(backbone, name) for name in ARCHITECTURE}
+
+
+def save(path: Path, backbone: Dinov2, params: dict[str, Any]) -> None:
+    """Float32 parameters, names joined by slashes; the file's metadata holds the architecture."""
+    weights.write(path, flatten_dict(params, sep="/"), {"dinov2": architecture(backbone)})
+
+
+def load(path: str | Path) -> tuple[Dinov2, dict[str, Any]]:
+    """What `save` wrote. Raises `UserError` for a file that is missing, damaged or another's."""
+    path = Path(path).expanduser()
+    expected = "a backbone.safetensors written by --mode=convert --input=HF_FOLDER"
+    flat, about = weights.read(path, expected, ("dinov2",))
+    backbone = Dinov2(**about["dinov2"])
+    if {name: x.shape for name, x in flat.items()} != parameter_shapes(backbone):
+        raise UserError(f"weights {path}: its tensors are not those of its architecture; expected {expected}")
+    return backbone, unflatten_dict(flat, sep="/")

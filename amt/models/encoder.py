@@ -1,4 +1,4 @@
-"""Image encoders: uint8 pixels to tokens. The interface is that of DINOv2's in DESIGN.md section 4."""
+"""Image encoders: uint8 pixels to tokens, from scratch or by DINOv2 (DESIGN.md section 4)."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,7 @@ import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
+from amt.models import dinov2
 from amt.models.layers import (
     Block,
     Conv3x3,
@@ -16,9 +17,13 @@ from amt.models.layers import (
     depth_to_space,
     space_to_depth,
 )
+from amt.models.resampling import resize
 
 PIXEL_MEAN, PIXEL_STD = 118.0, 64.0
-STRIDE = 16  # pixels per token and axis, of every encoder here
+STRIDE = 16  # pixels per token and axis of what learns from scratch
+GRID_SIZE = 224  # pixels along which `Dinov2Encoder.grid` counts tokens
+SCALE_DIM = 256  # channels of each tap in `multi_scale`
+MAX_WIDTH = 1024  # wider backbones' tokens (the giant's) are projected to this
 
 
 @flax.struct.dataclass
@@ -72,3 +77,38 @@ class PatchEncoder(nn.Module):
         fine = nn.relu(LayerNorm()(spread + Dense(self.fine_dim, name="skip")(early)))
         cls_token = nn.relu(Dense(self.width, name="pool")(tokens)).mean(1)
         return ImageFeatures(cls_token, tokens, grid, multi_scale, fine)
+
+
+class Dinov2Encoder(nn.Module):
+    """DINOv2's tokens, and maps made of them for the rest of the model.
+
+    `grid` is how many tokens lie along 224 pixels: 16 is DINOv2's own; 14 shrinks the image to 196 pixels first
+    (antialiased bicubic, Pillow's filter). `multi_scale` taps the blocks at 1/4, 1/2, 3/4 and all of the depth. `fine`
+    has two cells per token and axis: `multi_scale` spread out, joined with what a linear layer sees of the 7 x 7 pixels
+    below each cell.
+    """
+
+    backbone: dinov2.Dinov2
+    grid: int
+    fine_dim: int
+
+    @nn.compact
+    def __call__(self, image: UInt8[Array, "b h w 3"]) -> ImageFeatures:
+        rows, columns = (n * self.grid // GRID_SIZE for n in image.shape[1:3])
+        size = (rows * dinov2.PATCH, columns * dinov2.PATCH)
+        pixels = resize(dinov2.normalise(image), size, antialias=True)
+        out = self.backbone(pixels)
+        tokens = out.tokens
+        if tokens.shape[-1] > MAX_WIDTH:
+            tokens = Dense(MAX_WIDTH, name="project")(tokens)
+        tokens = tokens.astype(jnp.float32)
+        b, first = len(image), 1 + self.backbone.num_registers
+        taps = [out.hidden[self.backbone.depth * k // 4][:, first:] for k in range(1, 5)]
+        taps = [Dense(SCALE_DIM, name=f"scale{k}")(LayerNorm(name=f"norm{k}")(tap)) for k, tap in enumerate(taps)]
+        multi_scale = jnp.concatenate(taps, axis=-1).astype(jnp.float32)
+        coarse = Dense(4 * self.fine_dim, name="spread")(multi_scale.reshape(b, rows, columns, 4 * SCALE_DIM))
+        early = nn.relu(LayerNorm()(Dense(self.fine_dim)(space_to_depth(pixels, dinov2.PATCH // 2))))
+        fine = nn.relu(LayerNorm()(depth_to_space(coarse, 2) + Dense(self.fine_dim, name="skip")(early)))
+        patches = tokens[:, first:]
+        patch_grid = patches.reshape(b, rows, columns, patches.shape[-1])
+        return ImageFeatures(tokens[:, 0], patches, patch_grid, multi_scale, fine)

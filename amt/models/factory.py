@@ -1,27 +1,38 @@
 """From plain settings to modules: the one place where a configuration becomes a model."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from flax import linen as nn
+
 from amt.errors import UserError
+from amt.models import dinov2
 from amt.models.contacts import ContactDecoder
-from amt.models.encoder import STRIDE, PatchEncoder
+from amt.models.encoder import GRID_SIZE, STRIDE, Dinov2Encoder, PatchEncoder
 from amt.models.finder import HandFinder
 from amt.models.hand import MultiCoordinateEncoder
 from amt.models.objects import ObjectDecoder
 from amt.models.perception import Amt, Perception
 
+ENCODERS = ("conv", *(f"dinov2_{size}{kind}" for size in dinov2.SIZES for kind in ("", "_registers")))
+DTYPES = ("float32", "bfloat16")
+BACKBONE = "perception/encoder/backbone/"  # where a backbone's parameters are in the whole model's
 
-def build(model: Mapping[str, Any], finder: Mapping[str, Any], image_size: int) -> Amt:
+
+def build(
+    model: Mapping[str, Any],
+    finder: Mapping[str, Any],
+    image_size: int,
+    backbone: Mapping[str, Any] | None = None,
+) -> Amt:
     """The whole model from the `model` and `finder` sections of a configuration and `data.image_size`.
 
-    Raises `UserError` for sizes that are not whole tokens.
+    `backbone` is the section of that name, which says how a DINOv2 is trained; without it all is float32.
+    Raises `UserError` for sizes that are not whole tokens, and for fields of the encoder that are not possible.
     """
-    for name, size in (("data.image_size", image_size), ("finder.frame_size", finder["frame_size"])):
-        if size % STRIDE or size <= 0:
-            raise UserError(f"config.{name}={size}: expected a multiple of {STRIDE} pixels, the stride of a token")
+    _check_tokens("finder.frame_size", finder["frame_size"], STRIDE)
+    encoder = build_encoder(model, image_size, backbone or {})
     width, heads, mlp_dim = model["hidden_dim"], model["num_heads"], model["mlp_dim"]
-    encoder = PatchEncoder(width, model["depth"], heads, mlp_dim, tuple(model["stem"]), model["fine_dim"])
     hand_encoder = MultiCoordinateEncoder(
         width,
         model["hand_depth"],
@@ -61,3 +72,47 @@ def build(model: Mapping[str, Any], finder: Mapping[str, Any], image_size: int) 
         finder["hidden_dim"], finder["depth"], finder["num_heads"], finder["mlp_dim"], tuple(finder["stem"])
     )
     return Amt(finder_module, perception)
+
+
+def build_encoder(model: Mapping[str, Any], image_size: int, backbone: Mapping[str, Any]) -> nn.Module:
+    """The image encoder that `model.encoder` names; `conv` where there is none."""
+    name = model.get("encoder", "conv")
+    if name not in ENCODERS:
+        raise UserError(f"config.model.encoder={name}: expected one of {', '.join(ENCODERS)}")
+    if name == "conv":
+        _check_tokens("data.image_size", image_size, STRIDE)
+        sizes = (model["hidden_dim"], model["depth"], model["num_heads"], model["mlp_dim"])
+        return PatchEncoder(*sizes, tuple(model["stem"]), model["fine_dim"])
+    if model["grid"] not in (14, 16):
+        raise UserError(f"config.model.grid={model['grid']}: expected 14 or 16 tokens along {GRID_SIZE} pixels")
+    _check_tokens("data.image_size", image_size, GRID_SIZE // model["grid"])
+    _, size, *registers = name.split("_")
+    settings = {k: v for k, v in backbone.items() if k != "weights"}
+    _check_backbone(settings, dinov2.SIZES[size][1])
+    return Dinov2Encoder(dinov2.published(size, bool(registers), **settings), model["grid"], model["fine_dim"])
+
+
+def frozen_parameters(model: Amt) -> Callable[[str], bool] | None:
+    """Which parameters, by their path (names joined by slashes), get no gradient; None where there are none."""
+    encoder = model.perception.encoder
+    if not isinstance(encoder, Dinov2Encoder) or not encoder.backbone.num_frozen_blocks:
+        return None
+    count = encoder.backbone.num_frozen_blocks
+    return lambda path: path.startswith(BACKBONE) and dinov2.is_frozen(path.removeprefix(BACKBONE), count)
+
+
+def _check_tokens(name: str, size: int, stride: int) -> None:
+    if size % stride or size <= 0:
+        raise UserError(f"config.{name}={size}: expected a multiple of {stride} pixels, the stride of a token")
+
+
+def _check_backbone(settings: Mapping[str, Any], depth: int) -> None:
+    possible = {
+        "dtype": ("float32 or bfloat16", lambda x: x in DTYPES),
+        "num_frozen_blocks": (f"0 to {depth}, the blocks that there are", lambda x: 0 <= x <= depth),
+        "remat": ("a share of 0 to 1", lambda x: 0 <= x <= 1),
+    }
+    for name, value in settings.items():
+        expected, holds = possible[name]
+        if not holds(value):
+            raise UserError(f"config.backbone.{name}={value}: expected {expected}")

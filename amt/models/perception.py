@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, UInt8
 
 from amt.hand import HandModel
 from amt.models.contacts import ContactDecoder, ContactOutput
-from amt.models.encoder import PatchEncoder
+from amt.models.encoder import Dinov2Encoder, PatchEncoder
 from amt.models.hand import CoarseHand, CoarseHandHead, HandFeatures, MultiCoordinateEncoder
 from amt.models.keypoints import KeypointHead, Keypoints, to_camera
 from amt.models.layers import Mlp
@@ -36,7 +36,7 @@ class Perception(nn.Module):
     """Encoder, keypoints, coarse hand, multi-coordinate hand, refiner, objects, contacts, in this order."""
 
     image_size: int
-    encoder: PatchEncoder
+    encoder: PatchEncoder | Dinov2Encoder
     coarse_width: int
     hand_encoder: MultiCoordinateEncoder
     refiner_width: int

@@ -16,10 +16,11 @@ EMBEDDED = Path(__file__).parent / "assets" / "demo.safetensors"
 
 
 def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that weights depend on, as JSON types."""
-    data = config["data"]
+    """The part of a configuration that weights depend on, as JSON types; without `model.encoder` it is conv."""
+    data, model = config["data"], config["model"]
+    unread = ("encoder", "grid") if model["encoder"] == "conv" else ("stem", "depth")
     parts = {
-        "model": dict(config["model"]),
+        "model": {k: v for k, v in model.items() if k not in unread},
         "finder": dict(config["finder"]),
         "image_size": data["image_size"],
         "crop": data["crop"],

@@ -7,7 +7,7 @@ BUILT = {
     "evaluate": "score a checkpoint on held-out data",
     "generate": "write a synthetic data set in the DexYCB layout",
     "validate": "look for what is wrong in a data set",
-    "convert": "pack a data set into ArrayRecord shards",
+    "convert": "a Hugging Face DINOv2 to our weights, or a data set to ArrayRecord shards",
     "benchmark": "frames per second of each link",
 }
 

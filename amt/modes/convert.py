@@ -1,16 +1,41 @@
-"""`--mode=convert`: pack a data set in the DexYCB layout into ArrayRecord shards in the work directory."""
+"""`--mode=convert`: with `--input` a DINOv2 backbone from a Hugging Face folder; without it a data set in the DexYCB
+layout, packed into ArrayRecord shards. Both end up in the work directory.
+"""
 
 import time
 from pathlib import Path
+
+import jax
 
 from amt.data.dexycb import DexYCB, find_root
 from amt.data.packed import MANIFEST, make_plan, pack
 from amt.data.quarantine import Quarantine
 from amt.errors import UserError
+from amt.models import dinov2
 from amt.modes.common import Progress
 
 
 def run(config, workdir: Path, input: str | None) -> dict:
+    return convert_backbone(Path(input), workdir) if input else pack_data(config, workdir)
+
+
+def convert_backbone(folder: Path, workdir: Path) -> dict:
+    """Writes backbone.safetensors, for `config.backbone.weights`."""
+    start = time.monotonic()
+    backbone, params = dinov2.from_huggingface(folder)
+    path = workdir / "backbone.safetensors"
+    dinov2.save(path, backbone, params)
+    return {
+        "input": str(folder),
+        **dinov2.architecture(backbone),
+        "parameters": sum(x.size for x in jax.tree.leaves(params)),
+        "backbone": str(path),
+        "bytes": path.stat().st_size,
+        "convert_s": time.monotonic() - start,
+    }
+
+
+def pack_data(config, workdir: Path) -> dict:
     """Goes on where an earlier run stopped; samples that cannot be read are listed in quarantine.jsonl."""
     root = find_root(config.data.root)
     if (root / MANIFEST).exists():

@@ -20,7 +20,7 @@ from amt.data.quarantine import Quarantine, Readable
 from amt.data.transforms import TransformConfig
 from amt.errors import UserError
 from amt.evaluation import baseline
-from amt.models import weights
+from amt.models import dinov2, weights
 from amt.models.factory import build
 from amt.modes.common import Progress
 from amt.training import sharding
@@ -40,6 +40,7 @@ def transform_config(config, component: str = "all") -> TransformConfig:
 
 
 def run(config, workdir: Path, input: str | None) -> dict:
+    _check_backbone(config, missing=not (config.backbone.weights or config.train.start_from))
     root = find_root(config.data.root)
     source = open_source(root, config.data.split, config.data.part)
     transforms = transform_config(config)
@@ -47,7 +48,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
     mesh = sharding.make_mesh(**config.mesh)
     hand = jax.tree.map(jnp.asarray, hand_model.load())
     settings = weights.architecture(config.to_dict())
-    model = build(settings["model"], settings["finder"], settings["image_size"])
+    model = build(settings["model"], settings["finder"], settings["image_size"], config.backbone.to_dict())
     learned = transform_config(config, config.train.component)
     feed = _feed(config, source, learned, mesh, quarantine)
     params, fresh = _start(config, model, settings, hand)
@@ -131,10 +132,28 @@ def _feed(config, source, learned: TransformConfig, mesh, quarantine) -> Feed:
     return cached_feed(iterator, cache, mesh, augmentation, config.seed)
 
 
+def _check_backbone(config, missing: bool) -> None:
+    """Raises `UserError` where a DINOv2 would start from random numbers."""
+    if missing and config.model.encoder != "conv":
+        raise UserError(
+            f"config.backbone.weights: empty, but config.model.encoder={config.model.encoder} starts from DINOv2's "
+            "weights; convert them with --mode=convert --input=HF_FOLDER and name the backbone.safetensors that it "
+            "writes, or learn from scratch with --config.model.encoder=conv"
+        )
+
+
 def _start(config, model, settings: dict, hand) -> tuple[dict, list[str]]:
-    """Fresh parameters, or those of another run where the names and shapes are the same; and what stayed fresh."""
+    """Fresh parameters, DINOv2's, or those of another run where names and shapes fit; and what stayed fresh of it.
+
+    Raises `UserError` for weights that do not fit.
+    """
     path = config.train.start_from
     params = init_params(model, config.seed, settings["image_size"], config.finder.frame_size, hand)
+    if config.model.encoder != "conv" and config.backbone.weights:
+        backbone, given = dinov2.load(config.backbone.weights)
+        found, expected = (dinov2.architecture(x) for x in (backbone, model.perception.encoder.backbone))
+        weights.check_architecture(found, expected, f"config.backbone.weights={config.backbone.weights}")
+        params["perception"]["encoder"]["backbone"] = jax.tree.map(jnp.asarray, given)
     if not path:
         return params, []
     given, _, _ = weights.load(weights.resolve(path))
@@ -142,8 +161,10 @@ def _start(config, model, settings: dict, hand) -> tuple[dict, list[str]]:
     fits = {k for k, v in flat.items() if k in given and given[k].shape == v.shape}
     if not fits:
         raise UserError(f"config.train.start_from={path}: no parameter has the name and shape of this configuration's")
+    fresh = flat.keys() - fits
+    _check_backbone(config, missing=not config.backbone.weights and any(".backbone." in k for k in fresh))
     flat |= {k: jnp.asarray(given[k]) for k in fits}
-    return unflatten_dict(flat, sep="."), sorted({".".join(k.split(".")[:2]) for k in flat.keys() - fits})
+    return unflatten_dict(flat, sep="."), sorted({".".join(k.split(".")[:2]) for k in fresh})
 
 
 def _validation(model, hand, config, transforms, root, quarantine):

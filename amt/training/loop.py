@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 
 from amt.errors import UserError
 from amt.hand import HandModel
+from amt.models.factory import frozen_parameters
+from amt.models.perception import Amt
 from amt.training import sharding
 from amt.training.checkpoint import Checkpoints
 from amt.training.feed import Feed
@@ -40,7 +41,7 @@ class LoopConfig:
 
 
 def train(
-    model: nn.Module,
+    model: Amt,
     hand: HandModel,
     feed: Feed,
     validate: Callable[[dict], Mapping[str, float]],
@@ -64,7 +65,7 @@ def train(
     checkpoints = Checkpoints(workdir / "checkpoints", settings)
     if loop.component not in ("all", *COMPONENTS):
         raise UserError(f"config.train.component={loop.component}: expected all, {' or '.join(COMPONENTS)}")
-    optimizer = make_optimizer(optimizer_config, loop.component)
+    optimizer = make_optimizer(optimizer_config, loop.component, frozen_parameters(model))
     state = create_state(params, optimizer, mesh)
     if loop.resume and (restored := checkpoints.restore(state, feed.iterator)) is not None:
         state = restored

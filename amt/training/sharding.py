@@ -18,6 +18,8 @@ RULES = (
     (r"(self|cross)_attention/\w+/kernel$", P("fsdp", "tensor")),
     (r"Block_\d+/Dense_0/kernel$", P("fsdp", "tensor")),
     (r"Block_\d+/Dense_1/kernel$", P("tensor", "fsdp")),
+    (r"block\d+/(fc1|weights_in)/kernel$", P("fsdp", "tensor")),  # DINOv2's
+    (r"block\d+/(fc2|weights_out)/kernel$", P("tensor", "fsdp")),
     (r"", P()),
 )
 

@@ -19,7 +19,7 @@ from amt.data.ycb import OBJECTS
 from amt.geometry.primitives import symmetries
 from amt.hand import HandModel
 from amt.training.feed import Prepare
-from amt.training.sharding import batch_sharding, tree_shardings
+from amt.training.sharding import batch_sharding, path_name, tree_shardings
 
 
 @flax.struct.dataclass
@@ -44,8 +44,13 @@ class OptimizerConfig:
     ema_decay: float
 
 
-def make_optimizer(config: OptimizerConfig, component: str = "all") -> optax.GradientTransformation:
-    """Clip, Adam, decay of matrices only, schedule. Parameters outside `component` get no update and no state."""
+def make_optimizer(
+    config: OptimizerConfig, component: str = "all", frozen: Callable[[str], bool] | None = None
+) -> optax.GradientTransformation:
+    """Clip, Adam, decay of matrices only, schedule.
+
+    Parameters outside `component`, and those whose path is `frozen`, get no update and no state.
+    """
     schedule = optax.warmup_cosine_decay_schedule(
         0.0,
         config.learning_rate,
@@ -57,14 +62,18 @@ def make_optimizer(config: OptimizerConfig, component: str = "all") -> optax.Gra
         optax.clip_by_global_norm(config.clip_norm),
         optax.adamw(schedule, b2=0.99, weight_decay=config.weight_decay, mask=_decayed),
     )
-    if component == "all":
+    if component == "all" and frozen is None:
         return adamw
 
-    def label(params):
-        group = {name: "train" if name == component else "freeze" for name in params}
-        return {name: jax.tree.map(lambda _, g=group[name]: g, tree) for name, tree in params.items()}
+    def label(path, _):
+        name = path_name(path)
+        learns = component in ("all", name.split("/")[0]) and not (frozen and frozen(name))
+        return "train" if learns else "freeze"
 
-    return optax.partition({"train": adamw, "freeze": optax.set_to_zero()}, label)
+    def labels(params):
+        return jax.tree_util.tree_map_with_path(label, params)
+
+    return optax.partition({"train": adamw, "freeze": optax.set_to_zero()}, labels)
 
 
 def _decayed(params):
