@@ -111,12 +111,16 @@ def model() -> dict:
         "point_widths": (128, 256, 512, 1024),  # of the PointNet over hand vertices
         "vertex_stride": 1,  # every n-th vertex is looked at
         "hand_depth": 5,  # layers of the multi-coordinate hand encoder
+        "hand_head_dims": ((512,), (256,), (256,)),  # hidden layers of its heads: joints, confidence, shape
         "refiner_dim": 512,
+        "refiner_point_dims": (64, 128, 256),  # layers of the refiners' point encoder
         "refiner_steps": 2,  # with step sizes 1, 1/2
         "object_depth": 4,  # decoder layers
+        "object_head_dim": 512,  # hidden layer of the position and rotation heads
         "num_object_queries": 10,
         "num_classes": 100,  # of objects; 1..21 are YCB's
         "contact_hidden_dim": 512,
+        "contact_mlp_dim": 2048,
         "contact_depth": 3,  # decoder layers after the two that look at hand and objects
         "num_contact_queries": 10,
     }
@@ -152,6 +156,8 @@ def train() -> dict:
         "weight_decay": 0.01,
         "clip_norm": 1.0,  # of the global gradient
         "ema_decay": 0.999,
+        "dropout": 0.1,  # in transformer blocks, not in DINOv2's
+        "sigma_reparam": True,  # attention and MLP weights as gain / sigma(W) W; files hold plain weights
         "log_every": 50,  # steps
         "eval_every": 2_000,  # steps
         "checkpoint_every": 2_000,  # steps

@@ -16,10 +16,13 @@ def demo(config: ConfigDict) -> None:
     config.generate.gesture_share = 0.4
     config.model.update(encoder="conv", hidden_dim=160, stem=(32, 80), depth=4, num_heads=5, mlp_dim=640, fine_dim=32)
     config.model.update(coarse_dim=256, point_widths=(32, 64, 128), vertex_stride=4, hand_depth=1)
-    config.model.update(refiner_dim=96, object_depth=2, contact_hidden_dim=80, contact_depth=1)
+    config.model.update(hand_head_dims=((), (), ()), refiner_dim=96, refiner_point_dims=())
+    config.model.update(object_depth=2, object_head_dim=160)
+    config.model.update(contact_hidden_dim=80, contact_mlp_dim=160, contact_depth=1)
     config.finder.update(hidden_dim=96, stem=(24, 48), depth=2, mlp_dim=192)
     config.train.loss.hand_confidence = 0.2  # choosing among guesses of the finder hangs on it
     config.train.update(steps=14_000, batch_size=32, learning_rate=8e-4, warmup_steps=300, weight_decay=0.02)
+    config.train.update(dropout=0.0, sigma_reparam=False)  # as the embedded weights were trained
 
 
 def tiny(config: ConfigDict) -> None:
@@ -29,7 +32,7 @@ def tiny(config: ConfigDict) -> None:
     config.generate.update(width=160, height=120, num_workers=0)
     config.model.update(hidden_dim=32, stem=(8, 16), depth=1, num_heads=2, mlp_dim=32, fine_dim=8)
     config.model.update(coarse_dim=32, point_widths=(8, 16), vertex_stride=64, refiner_dim=16)
-    config.model.update(object_depth=1, contact_hidden_dim=16)
+    config.model.update(object_depth=1, object_head_dim=32, contact_hidden_dim=16, contact_mlp_dim=32)
     config.finder.update(frame_size=32, hidden_dim=16, stem=(8, 8), depth=1, num_heads=2, mlp_dim=16)
     config.train.update(steps=4, batch_size=8, warmup_steps=1, log_every=1, eval_every=4, checkpoint_every=2)
     config.eval.update(batch_size=8, max_samples=8)

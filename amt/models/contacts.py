@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from amt.models.hand import HandFeatures
-from amt.models.layers import Attention, Block, Dense, LayerNorm, head
+from amt.models.layers import Attention, Block, BlockConfig, Dense, LayerNorm, head
 
 NUM_KINDS = 4  # none, light, firm, manipulation
 
@@ -30,8 +30,7 @@ class ContactDecoder(nn.Module):
 
     width: int
     depth: int
-    num_heads: int
-    mlp_dim: int
+    block: BlockConfig
     num_queries: int
 
     @nn.compact
@@ -45,10 +44,10 @@ class ContactDecoder(nn.Module):
         b = joints.shape[0]
         queries = self.param("queries", nn.initializers.normal(0.02), (self.num_queries, self.width))
         x = jnp.broadcast_to(queries[None], (b, self.num_queries, self.width))
-        x = x + Attention(self.num_heads)(LayerNorm()(x), Dense(self.width)(hand.tokens))
-        x = x + Attention(self.num_heads)(LayerNorm()(x), Dense(self.width)(object_tokens))
+        x = x + Attention(self.block.num_heads)(LayerNorm()(x), Dense(self.width)(hand.tokens))
+        x = x + Attention(self.block.num_heads)(LayerNorm()(x), Dense(self.width)(object_tokens))
         for _ in range(self.depth):
-            x = Block(self.num_heads, self.mlp_dim)(x)
+            x = Block(self.block)(x)
         x = LayerNorm()(x)
         keys = Dense(self.width)(hand.tokens)
         where = jax.nn.softmax(jnp.einsum("bqd,bjd->bqj", x, keys) / jnp.sqrt(float(self.width)), axis=-1)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, UInt8
 from amt.models import dinov2
 from amt.models.layers import (
     Block,
+    BlockConfig,
     Conv3x3,
     Dense,
     LayerNorm,
@@ -52,8 +53,7 @@ class PatchEncoder(nn.Module):
 
     width: int
     depth: int
-    num_heads: int
-    mlp_dim: int
+    block: BlockConfig
     stem: Sequence[int]
     fine_dim: int
 
@@ -67,7 +67,7 @@ class PatchEncoder(nn.Module):
         x = x.reshape(b, rows * columns, self.width)
         taps = []
         for k in range(self.depth):
-            x = Block(self.num_heads, self.mlp_dim)(x)
+            x = Block(self.block)(x)
             if (k + 1) * 4 % self.depth < 4:
                 taps.append(x)
         tokens = LayerNorm()(x)

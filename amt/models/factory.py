@@ -11,8 +11,10 @@ from amt.models.contacts import ContactDecoder
 from amt.models.encoder import GRID_SIZE, STRIDE, Dinov2Encoder, PatchEncoder
 from amt.models.finder import HandFinder
 from amt.models.hand import MultiCoordinateEncoder
+from amt.models.layers import BlockConfig
 from amt.models.objects import ObjectDecoder
 from amt.models.perception import Amt, Perception
+from amt.models.refiner import RefinerConfig
 
 ENCODERS = ("conv", *(f"dinov2_{size}{kind}" for size in dinov2.SIZES for kind in ("", "_registers")))
 DTYPES = ("float32", "bfloat16")
@@ -24,65 +26,61 @@ def build(
     finder: Mapping[str, Any],
     image_size: int,
     backbone: Mapping[str, Any] | None = None,
+    dropout: float = 0.0,
 ) -> Amt:
     """The whole model from the `model` and `finder` sections of a configuration and `data.image_size`.
 
     `backbone` is the section of that name, which says how a DINOv2 is trained; without it all is float32.
+    `dropout` is that of the blocks of all other parts.
     Raises `UserError` for sizes that are not whole tokens, and for fields of the encoder that are not possible.
     """
     _check_tokens("finder.frame_size", finder["frame_size"], STRIDE)
-    encoder = build_encoder(model, image_size, backbone or {})
-    width, heads, mlp_dim = model["hidden_dim"], model["num_heads"], model["mlp_dim"]
+    encoder = build_encoder(model, image_size, backbone or {}, dropout)
+    width = model["hidden_dim"]
+    block = BlockConfig(model["num_heads"], model["mlp_dim"], dropout)
+    refiner = RefinerConfig(model["refiner_dim"], model["refiner_steps"], tuple(model["refiner_point_dims"]))
     hand_encoder = MultiCoordinateEncoder(
         width,
         model["hand_depth"],
-        heads,
-        mlp_dim,
+        block,
         tuple(model["point_widths"]),
         model["vertex_stride"],
+        tuple(tuple(dims) for dims in model["hand_head_dims"]),
     )
     object_decoder = ObjectDecoder(
         width,
         model["object_depth"],
-        heads,
-        mlp_dim,
+        block,
         model["num_object_queries"],
         model["num_classes"],
-        model["refiner_dim"],
-        model["refiner_steps"],
+        model["object_head_dim"],
+        refiner,
     )
     contact_decoder = ContactDecoder(
         model["contact_hidden_dim"],
         model["contact_depth"],
-        heads,
-        2 * model["contact_hidden_dim"],
+        BlockConfig(model["num_heads"], model["contact_mlp_dim"], dropout),
         model["num_contact_queries"],
     )
     perception = Perception(
-        image_size,
-        encoder,
-        model["coarse_dim"],
-        hand_encoder,
-        model["refiner_dim"],
-        model["refiner_steps"],
-        object_decoder,
-        contact_decoder,
+        image_size, encoder, model["coarse_dim"], hand_encoder, refiner, object_decoder, contact_decoder
     )
-    finder_module = HandFinder(
-        finder["hidden_dim"], finder["depth"], finder["num_heads"], finder["mlp_dim"], tuple(finder["stem"])
-    )
+    finder_block = BlockConfig(finder["num_heads"], finder["mlp_dim"], dropout)
+    finder_module = HandFinder(finder["hidden_dim"], finder["depth"], finder_block, tuple(finder["stem"]))
     return Amt(finder_module, perception)
 
 
-def build_encoder(model: Mapping[str, Any], image_size: int, backbone: Mapping[str, Any]) -> nn.Module:
+def build_encoder(
+    model: Mapping[str, Any], image_size: int, backbone: Mapping[str, Any], dropout: float = 0.0
+) -> nn.Module:
     """The image encoder that `model.encoder` names; `conv` where there is none."""
     name = model.get("encoder", "conv")
     if name not in ENCODERS:
         raise UserError(f"config.model.encoder={name}: expected one of {', '.join(ENCODERS)}")
     if name == "conv":
         _check_tokens("data.image_size", image_size, STRIDE)
-        sizes = (model["hidden_dim"], model["depth"], model["num_heads"], model["mlp_dim"])
-        return PatchEncoder(*sizes, tuple(model["stem"]), model["fine_dim"])
+        block = BlockConfig(model["num_heads"], model["mlp_dim"], dropout)
+        return PatchEncoder(model["hidden_dim"], model["depth"], block, tuple(model["stem"]), model["fine_dim"])
     if model["grid"] not in (14, 16):
         raise UserError(f"config.model.grid={model['grid']}: expected 14 or 16 tokens along {GRID_SIZE} pixels")
     _check_tokens("data.image_size", image_size, GRID_SIZE // model["grid"])

@@ -16,6 +16,7 @@ from amt.models.encoder import normalise
 from amt.models.keypoints import NUM_JOINTS
 from amt.models.layers import (
     Block,
+    BlockConfig,
     Conv3x3,
     Dense,
     LayerNorm,
@@ -49,8 +50,7 @@ class HandFinder(nn.Module):
 
     width: int
     depth: int
-    num_heads: int
-    mlp_dim: int
+    block: BlockConfig
     stem: Sequence[int]
 
     @nn.compact
@@ -62,7 +62,7 @@ class HandFinder(nn.Module):
         b, g = grid.shape[:2]
         tokens = grid.reshape(b, g * g, self.width)
         for _ in range(self.depth):
-            tokens = Block(self.num_heads, self.mlp_dim)(tokens)
+            tokens = Block(self.block)(tokens)
         tokens = LayerNorm()(tokens)
         up = depth_to_space(Dense(4 * second, name="up")(tokens.reshape(b, g, g, self.width)), 2)
         x = nn.relu(LayerNorm()(ResidualConv()(x + up)))

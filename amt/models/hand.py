@@ -1,5 +1,7 @@
 """From image features to a hand: parameters and LBS first, then a look at every vertex from 22 frames."""
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import flax.struct
 import jax
@@ -10,7 +12,7 @@ from amt.geometry import rotations
 from amt.hand import HandModel, skeleton
 from amt.models.encoder import ImageFeatures
 from amt.models.keypoints import Keypoints, to_camera
-from amt.models.layers import Block, Dense, LayerNorm, Mlp, head
+from amt.models.layers import Block, BlockConfig, Dense, LayerNorm, Mlp
 
 HAND_SCALE = 10.0  # metres to decimetres: hand-sized numbers become order one
 IDENTITY_6D = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -94,15 +96,15 @@ class HandFeatures:
 class MultiCoordinateEncoder(nn.Module):
     """PointNet over the vertices, attention pooling into 21 tokens, transformer layers that see the image.
 
-    `vertex_stride` thins the vertices.
+    `vertex_stride` thins the vertices. `head_dims` are the hidden layers of the heads: joints, confidence, shape.
     """
 
     width: int
     depth: int
-    num_heads: int
-    mlp_dim: int
-    point_widths: tuple[int, ...]
+    block: BlockConfig
+    point_widths: Sequence[int]
     vertex_stride: int
+    head_dims: tuple[Sequence[int], Sequence[int], Sequence[int]]
 
     @nn.compact
     def __call__(self, hand: CoarseHand, features: ImageFeatures) -> HandFeatures:
@@ -115,8 +117,10 @@ class MultiCoordinateEncoder(nn.Module):
         tokens = Dense(self.width)(jnp.einsum("bjv,bvc->bjc", weights, x))
         tokens = tokens + self.param("joint_embedding", nn.initializers.normal(0.02), (21, self.width))[None]
         for _ in range(self.depth):
-            tokens = Block(self.num_heads, self.mlp_dim)(tokens, features.patch_tokens)
+            tokens = Block(self.block)(tokens, features.patch_tokens)
         tokens = LayerNorm()(tokens)
-        correction = head(3)(tokens) / HAND_SCALE
-        confidence = head(1, bias=2.0)(tokens)[..., 0]
-        return HandFeatures(tokens, hand.joints + correction, confidence, hand.betas + head(10)(tokens.mean(1)))
+        joint_dims, confidence_dims, shape_dims = self.head_dims
+        correction = Mlp(joint_dims, 3, name="joints")(tokens) / HAND_SCALE
+        confidence = Mlp(confidence_dims, 1, bias=2.0, name="confidence")(tokens)[..., 0]
+        betas = hand.betas + Mlp(shape_dims, 10, name="shape")(tokens.mean(1))
+        return HandFeatures(tokens, hand.joints + correction, confidence, betas)

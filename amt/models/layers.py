@@ -5,6 +5,7 @@ product with more than one batch axis, and other backends do not mind. Layers co
 parameters stay float32, and bfloat16 products and sums over features are accumulated in float32.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -71,20 +72,34 @@ class LayerNorm(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Hidden layers with LayerNorm and ReLU, then a small output layer."""
+    """Hidden layers with LayerNorm and ReLU, then an output layer that starts near `bias`."""
 
     hidden: Sequence[int]
     features: int
+    bias: float = 0.0
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch features"]:
         for width in self.hidden:
             x = nn.relu(LayerNorm()(Dense(width)(x)))
-        return head(self.features)(x)
+        return head(self.features, self.bias)(x)
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockConfig:
+    """What all transformer blocks of a part share. `dropout` acts where `apply` is given an rng of that name."""
+
+    num_heads: int
+    mlp_dim: int
+    dropout: float = 0.0
 
 
 class Attention(nn.Module):
-    """Multi-head attention of `x` to `context`."""
+    """Multi-head attention of `x` to `context`.
+
+    With a mutable collection `entropy` it also stores the mean entropy of each head's attention, [num_heads] nats, and
+    `log_keys`, the entropy of attention that is even.
+    """
 
     num_heads: int
 
@@ -95,25 +110,38 @@ class Attention(nn.Module):
         def split(name, y):
             return Dense(width, name=name)(y).reshape(*y.shape[:2], self.num_heads, width // self.num_heads)
 
-        out = jax.nn.dot_product_attention(split("query", x), split("key", context), split("value", context))
+        query, key, value = split("query", x), split("key", context), split("value", context)
+        if self.is_mutable_collection("entropy"):
+            self.sow("entropy", "heads", attention_entropy(query, key))
+            self.sow("entropy", "log_keys", jnp.log(float(key.shape[1])))
+        out = jax.nn.dot_product_attention(query, key, value)
         return Dense(width, nn.initializers.normal(0.02), name="out")(out.reshape(x.shape))
+
+
+def attention_entropy(query: Float[Array, "b n heads c"], key: Float[Array, "b m heads c"]) -> Float[Array, " heads"]:
+    """The mean entropy of each head's attention over keys, in nats."""
+    logits = jnp.einsum("bnhc,bmhc->bhnm", query, key).astype(jnp.float32) / jnp.sqrt(float(query.shape[-1]))
+    log_p = jax.nn.log_softmax(logits, axis=-1)
+    return -(jnp.exp(log_p) * log_p).sum(-1).mean((0, 2))
 
 
 class Block(nn.Module):
     """A pre-norm transformer block: self-attention, attention to `context` where given, feed-forward."""
 
-    num_heads: int
-    mlp_dim: int
+    config: BlockConfig
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"], context: Float[Array, "b m e"] | None = None) -> Float[Array, "b n d"]:
+        def drop(y):
+            return nn.Dropout(self.config.dropout, deterministic=not self.has_rng("dropout"))(y)
+
         y = LayerNorm()(x)
-        x = x + Attention(self.num_heads, name="self_attention")(y, y)
+        x = x + drop(Attention(self.config.num_heads, name="self_attention")(y, y))
         if context is not None:
             y = LayerNorm()(x)
-            x = x + Attention(self.num_heads, name="cross_attention")(y, context)
-        y = nn.relu(Dense(self.mlp_dim)(LayerNorm()(x)))
-        return x + Dense(x.shape[-1], nn.initializers.normal(0.02))(y)
+            x = x + drop(Attention(self.config.num_heads, name="cross_attention")(y, context))
+        y = drop(nn.relu(Dense(self.config.mlp_dim)(LayerNorm()(x))))
+        return x + drop(Dense(x.shape[-1], nn.initializers.normal(0.02))(y))
 
 
 class PositionEmbedding2D(nn.Module):

@@ -9,8 +9,8 @@ from jaxtyping import Array, Float
 from amt.geometry import rotations
 from amt.models.hand import IDENTITY_6D, HandFeatures
 from amt.models.keypoints import Keypoints, to_camera
-from amt.models.layers import Block, Dense, LayerNorm, head
-from amt.models.refiner import PixelAlignedRefiner
+from amt.models.layers import Block, BlockConfig, Dense, LayerNorm, head
+from amt.models.refiner import PixelAlignedRefiner, RefinerConfig
 
 
 @flax.struct.dataclass
@@ -33,12 +33,11 @@ class ObjectDecoder(nn.Module):
 
     width: int
     depth: int
-    num_heads: int
-    mlp_dim: int
+    block: BlockConfig
     num_queries: int
     num_classes: int
-    refiner_width: int
-    refiner_steps: int
+    head_dim: int
+    refiner: RefinerConfig
 
     @nn.compact
     def __call__(
@@ -57,13 +56,13 @@ class ObjectDecoder(nn.Module):
         anchors = self.param("anchors", nn.initializers.normal(0.2), (self.num_queries, 2))
         x = jnp.broadcast_to(queries[None], (b, self.num_queries, self.width))
         for _ in range(self.depth):
-            x = Block(self.num_heads, self.mlp_dim)(x, context)
+            x = Block(self.block)(x, context)
         x = LayerNorm()(x)
-        place = head(3)(nn.relu(Dense(self.width)(x)))
+        place = head(3)(nn.relu(Dense(self.head_dim)(x)))
         uv = 0.5 + anchors[None] + place[..., :2]
         position = to_camera(uv, place[..., 2], keypoints.scale, K, image_size)
-        refiner = PixelAlignedRefiner(self.refiner_width, self.refiner_steps, image_size)
+        refiner = PixelAlignedRefiner(self.refiner, image_size)
         position = refiner(position, x, None, fine, K, keypoints.scale)
-        six = head(6)(nn.relu(Dense(self.width)(x)))
+        six = head(6)(nn.relu(Dense(self.head_dim)(x)))
         rotation = rotations.from_6d(six * 10.0 + jnp.asarray(IDENTITY_6D)[None, None])
         return ObjectOutput(position, rotation, head(1)(x)[..., 0], head(self.num_classes)(x), x)

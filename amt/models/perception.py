@@ -12,7 +12,7 @@ from amt.models.hand import CoarseHand, CoarseHandHead, HandFeatures, MultiCoord
 from amt.models.keypoints import KeypointHead, Keypoints, to_camera
 from amt.models.layers import Mlp
 from amt.models.objects import ObjectDecoder, ObjectOutput
-from amt.models.refiner import PixelAlignedRefiner
+from amt.models.refiner import PixelAlignedRefiner, RefinerConfig
 
 
 @flax.struct.dataclass
@@ -39,8 +39,7 @@ class Perception(nn.Module):
     encoder: PatchEncoder | Dinov2Encoder
     coarse_width: int
     hand_encoder: MultiCoordinateEncoder
-    refiner_width: int
-    refiner_steps: int
+    refiner: RefinerConfig
     object_decoder: ObjectDecoder
     contact_decoder: ContactDecoder
 
@@ -58,9 +57,9 @@ class Perception(nn.Module):
         coarse_head = CoarseHandHead(self.coarse_width, name="coarse_hand")
         coarse = coarse_head(features, keypoints, K, self.image_size, hand_model)
         hand = self.hand_encoder(coarse, features)
-        refiner = PixelAlignedRefiner(self.refiner_width, self.refiner_steps, self.image_size, name="refiner")
+        refine = PixelAlignedRefiner(self.refiner, self.image_size, name="joint_refiner")
         start = hand.joints if point_noise is None else hand.joints + point_noise
-        joints = refiner(start, hand.tokens, points, features.fine, K, keypoints.scale)
+        joints = refine(start, hand.tokens, points, features.fine, K, keypoints.scale)
         evidence = jnp.concatenate([features.cls_token, hand.tokens.mean(1)], axis=-1)
         right = Mlp((self.coarse_width,), 1, name="side")(evidence)[:, 0] * 5.0
         objects = self.object_decoder(features.patch_tokens, features.fine, hand, keypoints, K, self.image_size)

@@ -26,7 +26,7 @@ from amt.modes.common import Progress
 from amt.training import sharding
 from amt.training.feed import Feed, augmented_feed, cached_feed, host_feed
 from amt.training.loop import LoopConfig, train
-from amt.training.step import OptimizerConfig, init_params
+from amt.training.step import OptimizerConfig, TrainState, init_params
 
 VALIDATION_SAMPLES = 512
 MEAN_SAMPLES = 4000  # of the training set, for the baseline
@@ -48,7 +48,8 @@ def run(config, workdir: Path, input: str | None) -> dict:
     mesh = sharding.make_mesh(**config.mesh)
     hand = jax.tree.map(jnp.asarray, hand_model.load())
     settings = weights.architecture(config.to_dict())
-    model = build(settings["model"], settings["finder"], settings["image_size"], config.backbone.to_dict())
+    sizes = settings["model"], settings["finder"], settings["image_size"]
+    model = build(*sizes, config.backbone.to_dict(), config.train.dropout)
     learned = transform_config(config, config.train.component)
     feed = _feed(config, source, learned, mesh, quarantine)
     params, fresh = _start(config, model, settings, hand)
@@ -72,11 +73,13 @@ def run(config, workdir: Path, input: str | None) -> dict:
             workdir,
             progress,
             params,
+            config.seed,
         )
     mean = baseline.measure(
         Readable(source, quarantine), MEAN_SAMPLES, transforms.crop_margin, transforms.min_visible_share
     )
-    weights.save(workdir / "weights.safetensors", jax.device_get(state.ema), settings, mean.to_json())
+    averaged = jax.device_get(jax.jit(TrainState.averaged)(state))
+    weights.save(workdir / "weights.safetensors", averaged, settings, mean.to_json())
     return {
         "steps": int(state.step),
         "parameters": sum(x.size for x in jax.tree.leaves(state.params)),

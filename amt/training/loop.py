@@ -38,6 +38,7 @@ class LoopConfig:
     eval_every: int
     checkpoint_every: int
     resume: bool
+    sigma_reparam: bool
 
 
 def train(
@@ -53,12 +54,13 @@ def train(
     workdir: Path,
     progress: Any,
     params: dict,
+    seed: int,
 ) -> tuple[TrainState, dict[str, float]]:
     """Train up to `optimizer_config.steps` steps from the newest checkpoint in `workdir`, if it may, else `params`.
 
-    `settings` is the architecture that checkpoints belong to. `validate` scores the averaged parameters. `progress` is
-    told the steps done (`update`, or `skip` for those of an earlier run) and a line about them. Scalars go to
-    `workdir`/scalars.csv.
+    `settings` is the architecture that checkpoints belong to, `seed` that of dropout. `validate` scores the averaged
+    parameters. `progress` is told the steps done (`update`, or `skip` for those of an earlier run) and a line about
+    them. Scalars go to `workdir`/scalars.csv.
     Raises `UserError` when the loss is not finite, and for checkpoints of another configuration.
     """
     sharding.check_batch(loop.batch_size, mesh, "config.train.batch_size")
@@ -66,12 +68,13 @@ def train(
     if loop.component not in ("all", *COMPONENTS):
         raise UserError(f"config.train.component={loop.component}: expected all, {' or '.join(COMPONENTS)}")
     optimizer = make_optimizer(optimizer_config, loop.component, frozen_parameters(model))
-    state = create_state(params, optimizer, mesh)
+    state = create_state(params, optimizer, mesh, loop.sigma_reparam)
     if loop.resume and (restored := checkpoints.restore(state, feed.iterator)) is not None:
         state = restored
     step_fn = make_train_step(
-        model, optimizer, weights, optimizer_config.ema_decay, hand, state, mesh, loop.component, feed.prepare
+        model, optimizer, weights, optimizer_config.ema_decay, hand, state, mesh, loop.component, feed.prepare, seed
     )
+    average = jax.jit(TrainState.averaged)
     first = int(state.step)
     if first:
         progress.skip(first, f"resumed at step {first}")
@@ -87,7 +90,7 @@ def train(
         progress.update(1, line)
         done = step + 1 == optimizer_config.steps
         if (step + 1) % loop.eval_every == 0 or done:
-            scores = dict(validate(state.ema))
+            scores = dict(validate(average(state)))
             log.write(step + 1, scores)
             progress.update(0, "  ".join(f"{k} {v:.4g}" for k, v in scores.items()))
         if (step + 1) % loop.checkpoint_every == 0 or done:

@@ -1,6 +1,7 @@
 """The train state and the jitted train step."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,18 +19,28 @@ from amt import losses
 from amt.data.ycb import OBJECTS
 from amt.geometry.primitives import symmetries
 from amt.hand import HandModel
+from amt.models import sigma_reparam
+from amt.models.sigma_reparam import Spectral
 from amt.training.feed import Prepare
 from amt.training.sharding import batch_sharding, path_name, tree_shardings
 
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything that a step changes; `ema` is the average of `params` that is evaluated and shipped."""
+    """Everything that a step changes; `ema` is the average of `params` that is evaluated and shipped.
+
+    With sigma-reparam both have gains, and `averaged` gives plain parameters.
+    """
 
     step: Int[Array, ""]
     params: dict
     ema: dict
     opt_state: optax.OptState
+    spectral: Spectral
+
+    def averaged(self) -> dict:
+        """The averaged parameters as the model takes them."""
+        return sigma_reparam.fold(self.ema, self.spectral)[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,12 +99,15 @@ def init_params(model: nn.Module, seed: int, image_size: int, frame_size: int, h
     return jax.jit(model.init)(jax.random.key(seed), frame, image, K, hand)["params"]
 
 
-def create_state(params: dict, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
-    """A state at step 0, placed on the mesh by the sharding table."""
+def create_state(
+    params: dict, optimizer: optax.GradientTransformation, mesh: Mesh, with_gains: bool = False
+) -> TrainState:
+    """A state at step 0, placed on the mesh by the sharding table; `with_gains` for sigma-reparam."""
 
     def make(params):
+        params, spectral = sigma_reparam.init(params) if with_gains else (params, sigma_reparam.EMPTY)
         ema = jax.tree.map(jnp.copy, params)
-        return TrainState(jnp.zeros((), jnp.int32), params, ema, optimizer.init(params))
+        return TrainState(jnp.zeros((), jnp.int32), params, ema, optimizer.init(params), spectral)
 
     shardings = tree_shardings(jax.eval_shape(make, params), mesh)
     return jax.jit(make, out_shardings=shardings)(params)
@@ -117,28 +131,33 @@ def make_train_step(
     mesh: Mesh,
     component: str = "all",
     prepare: Prepare | None = None,
+    seed: int = 0,
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]:
     """The jitted step: the state is donated, gradients are averaged over the mesh by the compiler.
 
     With a `component` (finder or perception) only its losses are computed and only it learns. What the step is fed
-    is a `Batch`, or what `prepare` makes one of (`amt.training.feed`).
+    is a `Batch`, or what `prepare` makes one of (`amt.training.feed`). Dropout is a function of `seed` and the step.
     """
     table = jnp.asarray(symmetry_table())
     weights = dict(weights)
 
-    def loss(params, batch):
-        variables = {"params": params}
+    def loss(params, spectral, batch, rng):
+        params, spectral = sigma_reparam.fold(params, spectral)
+        apply = functools.partial(model.apply, {"params": params}, rngs={"dropout": rng})
         terms = {}
         if component != "finder":
-            out = model.apply(variables, batch.image, batch.K, hand, batch.point_noise, method="perceive")
+            out = apply(batch.image, batch.K, hand, batch.point_noise, method="perceive")
             terms |= losses.perception_losses(out, batch, hand, table)
         if component != "perception":
-            terms |= losses.finder_losses(model.apply(variables, batch.frame, method="find"), batch)
-        return losses.total(terms, {k: weights[k] for k in weights if component == "all" or k in terms}), terms
+            terms |= losses.finder_losses(apply(batch.frame, method="find"), batch)
+        value = losses.total(terms, {k: weights[k] for k in weights if component == "all" or k in terms})
+        return value, (terms, spectral)
 
     def step(state, fed):
         batch = fed if prepare is None else prepare(state.step, fed)
-        (value, terms), gradient = jax.value_and_grad(loss, has_aux=True)(state.params, batch)
+        rng = jax.random.fold_in(jax.random.key(seed), state.step)
+        grad = jax.value_and_grad(loss, has_aux=True)
+        (value, (terms, spectral)), gradient = grad(state.params, state.spectral, batch, rng)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes int and float on purpose
             updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -147,7 +166,7 @@ def make_train_step(
         decay = jnp.minimum(ema_decay, (count + 1.0) / (count + 20.0))
         ema = jax.tree.map(lambda e, p: e + (p - e) * (1.0 - decay), state.ema, params)
         metrics = {"loss": value, "grad_norm": optax.tree.norm(gradient), **terms}
-        return TrainState(state.step + 1, params, ema, opt_state), metrics
+        return TrainState(state.step + 1, params, ema, opt_state, spectral), metrics
 
     shardings = tree_shardings(state, mesh)
     return jax.jit(
