@@ -95,7 +95,9 @@ class Attention(nn.Module):
         def split(name, y):
             return Dense(width, name=name)(y).reshape(*y.shape[:2], self.num_heads, width // self.num_heads)
 
-        out = jax.nn.dot_product_attention(split("query", x), split("key", context), split("value", context))
+        query, key, value = split("query", x), split("key", context), split("value", context)
+        with jax.numpy_dtype_promotion("standard"):  # it takes a softmax of bfloat16 products in float32
+            out = jax.nn.dot_product_attention(query, key, value)
         return Dense(width, nn.initializers.normal(0.02), name="out")(out.reshape(x.shape))
 
 
