@@ -114,7 +114,8 @@ class Attention(nn.Module):
         if self.is_mutable_collection("entropy"):
             self.sow("entropy", "heads", attention_entropy(query, key))
             self.sow("entropy", "log_keys", jnp.log(float(key.shape[1])))
-        out = jax.nn.dot_product_attention(query, key, value)
+        with jax.numpy_dtype_promotion("standard"):  # it takes a softmax of bfloat16 products in float32
+            out = jax.nn.dot_product_attention(query, key, value)
         return Dense(width, nn.initializers.normal(0.02), name="out")(out.reshape(x.shape))
 
 

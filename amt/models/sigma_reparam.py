@@ -20,7 +20,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float
 
 KERNELS = re.compile(r"((self|cross)_attention|Attention_\d+)/\w+/kernel$|Block_\d+/Dense_\d+/kernel$")
-START_ITERATIONS = 50  # an SVD of a large layer takes seconds
+START_ITERATIONS = 100  # an SVD of a large layer takes seconds
 
 
 @flax.struct.dataclass

@@ -62,26 +62,31 @@ def test_every_dense_of_a_block_and_nothing_else_has_a_gain(model, x):
 
 
 def test_it_starts_as_the_plain_model(model, x):
+    """To what power iterations leave to be found."""
     params = model.init(jax.random.key(0), x)["params"]
     plain, _ = sigma_reparam.fold(*sigma_reparam.init(params))
-    np.testing.assert_allclose(model.apply({"params": plain}, x), model.apply({"params": params}, x), atol=2e-6)
+    np.testing.assert_allclose(model.apply({"params": plain}, x), model.apply({"params": params}, x), atol=2e-3)
 
 
 def test_the_gain_is_the_largest_singular_value_of_what_acts(model, x):
-    """After a hundred iterations on changed kernels, with any gain; 1e-3: random matrices' spectra are dense."""
+    """After many iterations on changed kernels, with any gain."""
     params = model.init(jax.random.key(0), x)["params"]
     params, spectral = sigma_reparam.init(params)
-    noise = jax.random.normal(jax.random.key(2), (WIDTH, 2 * WIDTH))
     changed = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: leaf * 3.0 + 0.3 * noise[: leaf.shape[-2], : leaf.shape[-1]] if _is_matrix(path) else leaf,
+        lambda path, leaf: _changed(leaf) if _is_matrix(path) else leaf,
         params,
     )
-    for _ in range(100):
-        plain, spectral = sigma_reparam.fold(changed, spectral)
+    fold = jax.jit(sigma_reparam.fold)
+    for _ in range(1000):
+        plain, spectral = fold(changed, spectral)
     flat = flatten_dict(changed, sep="/")
     for path, kernel in kernels(plain).items():
         gain = flat[path.removesuffix("kernel") + "gain"]
         np.testing.assert_allclose(singular_value(kernel), gain, rtol=1e-3, err_msg=path)
+
+
+def _changed(kernel):
+    return 3.0 * kernel + 0.3 * jax.random.normal(jax.random.key(2), kernel.shape)
 
 
 def _is_matrix(path):
