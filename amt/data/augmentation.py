@@ -28,6 +28,7 @@ from amt.geometry import mirror, rotations
 from amt.structs import Batch
 
 BLUR_SIGMA = (0.1, 2.0)  # pixels
+CPU_CHUNK = 4  # samples: what is made of them stays in a CPU's cache; other devices take all at once
 FACTORS = ("scale", "window_scale", "window_ratio", "brightness", "contrast", "saturation")
 MOVES = ("box_shift", "box_scale", "box_roll", "rough_share", "rotation", "translation", "scale")
 
@@ -90,11 +91,22 @@ def augment(key: Key[Array, ""], batch: Batch, config: AugmentConfig) -> Batch:
 
 def augment_each(keys: Key[Array, " batch"], batch: Batch, config: AugmentConfig) -> Batch:
     """As `augment`, with the keys given: on a mesh every device does its own samples."""
-    if batch.image is not None:
-        batch = jax.vmap(lambda k, b: augment_crop(jax.random.fold_in(k, 0), b, config))(keys, batch)
-    if batch.frame is not None:
-        batch = jax.vmap(lambda k, b: augment_frame(jax.random.fold_in(k, 1), b, config))(keys, batch)
-    return batch
+
+    def each(key_and_sample):
+        key, sample = key_and_sample
+        if sample.image is not None:
+            sample = augment_crop(jax.random.fold_in(key, 0), sample, config)
+        if sample.frame is not None:
+            sample = augment_frame(jax.random.fold_in(key, 1), sample, config)
+        return sample
+
+    def in_chunks(keys, batch):
+        return jax.lax.map(each, (keys, batch), batch_size=CPU_CHUNK)
+
+    def at_once(keys, batch):
+        return jax.vmap(each)((keys, batch))
+
+    return jax.lax.platform_dependent(keys, batch, cpu=in_chunks, default=at_once)
 
 
 def augment_crop(key: Key[Array, ""], sample: Batch, config: AugmentConfig) -> Batch:

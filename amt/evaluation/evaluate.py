@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float
 
 from amt import metrics
 from amt.data.dexycb import DexYCB
-from amt.data.transforms import decode, visible_share
+from amt.data.images import decode
+from amt.data.transforms import visible_share
 from amt.errors import UserError
 from amt.evaluation.baseline import REFERENCE_PX, TrainingMean, reference_box, to_reference
 from amt.geometry import cameras
@@ -42,7 +43,7 @@ def evaluate(
             rows += _score(predictor, pending, mean)
             pending = []
         for sample, image in zip(samples, images, strict=True):
-            if sample["joints_valid"] and visible_share(sample["joints_2d"], *image.shape[1::-1]) >= min_visible:
+            if sample["joints_valid"] and visible_share(sample["joints_2d"], image.shape[1::-1]) >= min_visible:
                 pending.append((sample | {"clip": clip.start}, image))
         report(len(clip))
     if pending:
