@@ -33,7 +33,7 @@ def evaluate(
     """Figures over the source, or over whole videos spread evenly over it, about `max_samples` frames (0: all).
 
     A hand that the finder does not find counts with whatever is seen at its best guess: nothing is left out but the
-    samples without a label, with fewer than `min_visible` of their joints in the image, or that cannot be read. The last
+    samples without a label, with fewer than `min_visible` of their joints in the image, or that cannot be read. Those
     are listed in `quarantine` and counted as `frames_unreadable`. Raises `UserError` where too many cannot be read and
     where nothing is left.
     """
@@ -56,7 +56,8 @@ def evaluate(
         rows += _score(predictor, pending, mean)
     if not rows:
         raise UserError(
-            f"{source}: no sample has a labelled hand in view ({unreadable} of {seen} cannot be read); nothing to evaluate"
+            f"{source}: no sample has a labelled hand in view ({unreadable} of {seen} cannot be read); "
+            "nothing to evaluate"
         )
     return _summary(rows) | {"frames_unreadable": unreadable}
 
