@@ -1,35 +1,42 @@
 """Grain pipelines: from the reader to batches on the mesh."""
 
+import copy
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import grain.python as grain
 import jax
 import numpy as np
 from absl import flags
+from jaxtyping import Int
 
 from amt.data.dexycb import DexYCB
 from amt.data.quarantine import Quarantine, Readable, Watch, try_load
-from amt.data.transforms import TransformConfig, network_sample
+from amt.data.transforms import TransformConfig, network_batch, network_sample
+from amt.errors import UserError
 from amt.structs import Batch
 
 
 @dataclasses.dataclass
 class TrainTransform(grain.RandomMapTransform):
-    """Jittered crops of the sample of an index; the generator is Grain's, a function of seed and position."""
+    """The batch of samples of so many indices; the generator is Grain's, a function of seed and position."""
 
     source: DexYCB
     config: TransformConfig
     quarantine: Quarantine | None
     jitter: bool
 
-    def random_map(self, element: int, rng: np.random.Generator):
-        def make(sample):
-            return network_sample(sample, rng if self.jitter else None, self.config)
+    def random_map(self, element: Int[np.ndarray, " batch"], rng: np.random.Generator) -> Batch:
+        def make(source) -> Batch:
+            samples = [source[int(i)] for i in element]
+            return to_batch(network_batch(samples, copy.deepcopy(rng) if self.jitter else None, self.config))
 
-        if self.quarantine is None:
-            return make(self.source[element])
-        return Readable(self.source, self.quarantine).load(element, make)
+        try:
+            return make(self.source)
+        except UserError:
+            if self.quarantine is None:
+                raise
+            return make(Readable(self.source, self.quarantine))  # looks which of them it is
 
 
 def train_iterator(
@@ -56,8 +63,8 @@ def train_iterator(
         .seed(seed)
         .shuffle()[jax.process_index() :: jax.process_count()]
         .repeat()
-        .random_map(TrainTransform(source, config, quarantine, jitter))
-        .batch(size, batch_fn=stack)
+        .batch(size, batch_fn=np.array)
+        .random_map(TrainTransform(source, config, quarantine, jitter), seed=seed + jax.process_index())
         .to_iter_dataset(grain.ReadOptions(num_threads=1 if num_workers else 2, prefetch_buffer_size=prefetch))
     )
     if num_workers:
@@ -86,10 +93,14 @@ def with_context(config: TransformConfig, context: float) -> TransformConfig:
     return dataclasses.replace(config, image_size=size, crop_margin=margin)
 
 
-def stack(samples) -> Batch:
-    """A list of samples as one `Batch` of host arrays; fields that the samples lack are None."""
-    fields = dict.fromkeys(f.name for f in dataclasses.fields(Batch))
-    return Batch(**fields | {k: np.stack([s[k] for s in samples]) for k in samples[0]})
+def to_batch(fields: dict[str, np.ndarray]) -> Batch:
+    """A `Batch` of host arrays; fields that are not given are None."""
+    return Batch(**dict.fromkeys(f.name for f in dataclasses.fields(Batch)) | fields)
+
+
+def stack(samples: Sequence[dict[str, np.ndarray]]) -> Batch:
+    """A list of samples as one `Batch`."""
+    return to_batch({k: np.stack([s[k] for s in samples]) for k in samples[0]})
 
 
 def to_mesh(batch: Batch, sharding: jax.sharding.Sharding) -> Batch:

@@ -4,10 +4,12 @@ Between reading and writing an image is three planes [3,h,w] of floats in 0..255
 loop over contiguous memory.
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+LOOP_STEPS = 4
 
 
 def to_planes(image: UInt8[Array, "h w 3"]) -> Float[Array, "3 h w"]:
@@ -23,15 +25,20 @@ def warp(image: UInt8[Array, "h w 3"], H_old_new: Float[Array, "3 3"], size: int
     """Bilinear readings at H_old_new (x, y, 1); integer coordinates are pixel centres, outside is black."""
     height, width, _ = image.shape
     # One word a pixel: a gather of words is three times faster than one of bytes. Black all around saves the masks.
-    bytes_ = jnp.pad(image, ((1, 2), (1, 2), (0, 0))).astype(jnp.uint32)
-    words = (bytes_[..., 0] | bytes_[..., 1] << 8 | bytes_[..., 2] << 16).reshape(-1)
-    x, y = jnp.arange(size, dtype=jnp.float32)[None, :], jnp.arange(size, dtype=jnp.float32)[:, None]
-    x, y = jnp.broadcast_arrays(jnp.broadcast_to(x, (size, size)), jnp.broadcast_to(y, (size, size)))
-    a, b, c = (row[0] * x + row[1] * y + row[2] for row in H_old_new)
-    u, v = jnp.clip(a / c, -1, width), jnp.clip(b / c, -1, height)
-    left, top = jnp.floor(u), jnp.floor(v)
-    right_share, low_share = u - left, v - top
-    at = (top.astype(jnp.int32) + 1) * (width + 3) + left.astype(jnp.int32) + 1
+    bytes_ = jnp.pad(image, ((1, 2), (1, 2), (0, 1)))
+    words = jax.lax.bitcast_convert_type(bytes_, jnp.uint32).reshape(-1)
+    x = jnp.arange(size, dtype=jnp.float32)
+
+    def row(y):
+        a, b, c = (h[0] * x + h[1] * y + h[2] for h in H_old_new)
+        u, v = jnp.clip(a / c, -1, width), jnp.clip(b / c, -1, height)
+        left, top = jnp.floor(u), jnp.floor(v)
+        at = (top.astype(jnp.int32) + 1) * (width + 3) + left.astype(jnp.int32) + 1
+        return at, u - left, v - top
+
+    # In a loop of a few steps, because what a loop makes is stored: XLA's CPU backend would compute it anew for
+    # each corner and channel.
+    at, right_share, low_share = jax.lax.map(row, x, batch_size=-(-size // LOOP_STEPS))
     corners = [words.at[at + step].get(mode="promise_in_bounds") for step in (0, 1, width + 3, width + 4)]
 
     def plane(channel):

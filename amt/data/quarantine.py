@@ -10,7 +10,7 @@ import numpy as np
 
 from amt.data.dexycb import DexYCB
 from amt.data.files import FileError
-from amt.data.transforms import decode
+from amt.data.images import decode
 from amt.errors import UserError
 
 T = TypeVar("T")

@@ -1,21 +1,26 @@
-"""From one sample of the reader to the crop and the frame that the network sees; on the host.
+"""From samples of the reader to the crops and the frames that the network sees; on the host.
 
+Geometry is vectorised over a batch, and each image is decoded and warped at once, while it is in the processor's cache.
 Every function takes its randomness as `rng`; None means inference: no jitter at all.
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import simplejpeg
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, Int
 
+from amt.data.images import color_jitter, decode, fit_frame, occlude, read_size, warp, warp_affine
 from amt.errors import UserError
 from amt.geometry import cameras, mirror
 
 CROPS = ("aligned", "box", "full")
 ROUGH_SHIFT, ROUGH_SCALE = 0.18, 0.35  # deviations of centre (box sides) and log size of a finder's box; any roll
 OBJECT_REACH = 0.3  # objects count whose centre lies in the crop or this share of its side around it
+GEOMETRY = ("K", "joints_3d", "joints_2d", "object_pose")  # in the frame of a camera
+OTHERS = ("is_left", "joints_valid", "hand_pose", "hand_pose_valid", "betas", "object_ids", "object_valid", "grasped")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,59 +49,88 @@ class TransformConfig:
             raise UserError(f"config.data.crop={self.crop}: expected one of {', '.join(CROPS)}")
 
 
-def decode(color: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    """A JPEG to RGB."""
-    try:
-        return simplejpeg.decode_jpeg(color, "RGB", fastdct=True, fastupsample=True)
-    except ValueError as error:
-        raise UserError(f"a colour image of the data set is not a readable JPEG: {error}") from error
+class FrameView(NamedTuple):
+    """How one whole frame is read: image pixels to frame pixels, OpenCV's border."""
+
+    H_frame_image: Float[np.ndarray, "3 3"]
+    border: int = cv2.BORDER_CONSTANT
 
 
-def network_sample(sample: dict, rng: np.random.Generator | None, config: TransformConfig) -> dict:
-    """The fields of `structs.Batch` that `config.component` needs, for one sample of `DexYCB`."""
-    image = decode(sample["color"])
-    if config.component == "finder":
-        return frame_sample(image, sample, rng, config)
-    wrong_side = rng is not None and rng.random() < config.wrong_side_share
-    mirrored = bool(sample["is_left"]) != wrong_side
-    crop_image, crop_labels = mirror_sample(image, sample) if mirrored else (image, sample)
-    crop = crop_sample(crop_image, crop_labels, rng, config, wrong_side)
-    return crop if config.component == "perception" else {**crop, **frame_sample(image, sample, rng, config)}
+def network_sample(sample: Mapping[str, Any], rng: np.random.Generator | None, config: TransformConfig) -> dict:
+    """As `network_batch`, of one sample and without the batch axis."""
+    return {name: values[0] for name, values in network_batch([sample], rng, config).items()}
 
 
-def mirror_sample(image: UInt8[np.ndarray, "h w 3"], sample: dict) -> tuple[np.ndarray, dict]:
-    """A left hand's image and labels as those of a right hand (`amt.geometry.mirror`)."""
-    width = image.shape[1]
+def network_batch(
+    samples: Sequence[Mapping[str, Any]], rng: np.random.Generator | None, config: TransformConfig
+) -> dict[str, np.ndarray]:
+    """The fields of `structs.Batch` that `config.component` needs, for samples of `DexYCB`.
+
+    Raises: UserError for a colour image that cannot be read.
+    """
+    labels = stack_labels(samples)
+    colors = [sample["color"] for sample in samples]
+    image_sizes = np.array([read_size(color) for color in colors])
+    n, fields = len(samples), {}
+    if config.component != "finder":
+        H_crop_image, crop_fields = crop_labels(labels, image_sizes, rng, config)
+        fields |= crop_fields | {"image": np.empty((n, config.image_size, config.image_size, 3), np.uint8)}
+    if config.component != "perception":
+        views, frame_fields = frame_labels(labels, image_sizes, rng, config)
+        fields |= frame_fields | {"frame": np.empty((n, config.frame_size, config.frame_size, 3), np.uint8)}
+    for k, color in enumerate(colors):
+        image = decode(color)
+        if "image" in fields:
+            pixels = warp(image, H_crop_image[k], config.image_size)
+            jittered = pixels if rng is None else color_jitter(occlude(pixels, rng), rng, config.color_jitter)
+            fields["image"][k] = jittered
+        if "frame" in fields:
+            pixels = warp_affine(image, views[k].H_frame_image, config.frame_size, views[k].border)
+            fields["frame"][k] = pixels if rng is None else color_jitter(pixels, rng, config.color_jitter)
+    return fields
+
+
+def stack_labels(samples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """The labels of a batch, geometry in double precision."""
+    labels = {name: np.stack([sample[name] for sample in samples]) for name in GEOMETRY + OTHERS}
+    return labels | {name: labels[name].astype(np.float64) for name in GEOMETRY}
+
+
+def mirror_labels(labels: Mapping[str, np.ndarray], mirrored: Bool[np.ndarray, " n"], widths: Int[np.ndarray, " n"]):
+    """Labels of left hands as those of right hands where `mirrored` (`amt.geometry.mirror`)."""
+    widths = widths.astype(np.float64)
+    pose = labels["hand_pose"]
     changed = {
-        "K": mirror.mirror_intrinsics(sample["K"], width),
-        "joints_3d": mirror.mirror_points(sample["joints_3d"]),
-        "joints_2d": mirror.mirror_pixels(sample["joints_2d"], width),
-        "hand_pose": np.concatenate(
-            [
-                mirror.mirror_hand_pose(sample["hand_pose"][:48]),
-                mirror.mirror_points(sample["hand_pose"][48:]),
-            ]
-        ),
-        "object_pose": mirror.mirror_object_pose(sample["object_pose"]),
+        "K": mirror.mirror_intrinsics(labels["K"], widths[:, None, None]),
+        "joints_3d": mirror.mirror_points(labels["joints_3d"]),
+        "joints_2d": mirror.mirror_pixels(labels["joints_2d"], widths[:, None, None]),
+        "hand_pose": np.concatenate([mirror.mirror_hand_pose(pose[:, :48]), mirror.mirror_points(pose[:, 48:])], 1),
+        "object_pose": mirror.mirror_object_pose(labels["object_pose"]),
     }
-    return cv2.flip(image, 1), {**sample, **changed}
+
+    def choose(name):
+        return np.where(mirrored.reshape(-1, *(1,) * (labels[name].ndim - 1)), changed[name], labels[name])
+
+    return {**labels, **{name: choose(name) for name in changed}}
 
 
-def visible_share(joints_2d: Float[np.ndarray, "21 2"], width: int, height: int) -> float:
-    """The share of joints inside the image."""
-    inside = (joints_2d > -0.5) & (joints_2d < np.array([width, height]) - 0.5)
-    return float(inside.all(-1).mean())
+def visible_share(joints_2d: Float[np.ndarray, "*n 21 2"], image_size: Int[np.ndarray, "*n 2"]) -> np.ndarray:
+    """The share of joints inside the image of so many pixels (width, height)."""
+    return _inside(joints_2d, np.asarray(image_size)[..., None, :]).mean(-1)
 
 
-def label_box(joints_2d: Float[np.ndarray, "21 2"], K, image, config: TransformConfig) -> cameras.Box:
-    """The box that the labels say, of the configured kind."""
+def _inside(joints_2d, image_size):
+    return ((joints_2d > -0.5) & (joints_2d < image_size - 0.5)).all(-1)
+
+
+def label_boxes(joints_2d: Float[np.ndarray, "n 21 2"], image_sizes, config: TransformConfig) -> cameras.Box:
+    """The boxes that the labels say, of the configured kind."""
     if config.crop == "aligned":
         return cameras.hand_box(joints_2d, config.crop_margin)
     if config.crop == "box":
         return cameras.upright_box(joints_2d, config.crop_margin)
-    h, w = image.shape[:2]
-    center = np.array([(w - 1) / 2, (h - 1) / 2])
-    return cameras.Box(center, np.float64(max(h, w)), np.float64(cameras.UPRIGHT))
+    size = image_sizes.max(-1).astype(np.float64)
+    return cameras.Box((image_sizes - 1) / 2, size, np.full_like(size, cameras.UPRIGHT))
 
 
 def jitter_box(box: cameras.Box, rng: np.random.Generator, config: TransformConfig) -> cameras.Box:
@@ -108,152 +142,110 @@ def jitter_box(box: cameras.Box, rng: np.random.Generator, config: TransformConf
     return cameras.Box(center, box.size * np.exp(rng.normal(0, scale)), box.angle + roll)
 
 
-def crop_sample(
-    image, sample: dict, rng: np.random.Generator | None, config: TransformConfig, wrong_side: bool = False
-) -> dict:
-    """The crop around the hand, everything rotated into its camera; sometimes a crop of something else.
+def crop_labels(
+    labels: Mapping[str, np.ndarray], image_sizes, rng: np.random.Generator | None, config: TransformConfig
+) -> tuple[Float[np.ndarray, "n 3 3"], dict[str, np.ndarray]]:
+    """The crops around the hands: image to crop pixels, and everything rotated into the crops' cameras.
 
-    With `wrong_side` image and labels are a left hand's: the crop says so and nothing else.
+    Now and then a crop of something else, or of a left hand (the wrong side), which says so and nothing more.
     """
-    K = sample["K"].astype(np.float64)
-    joints_2d = sample["joints_2d"].astype(np.float64)
-    seen = visible_share(joints_2d, image.shape[1], image.shape[0])
-    labelled = bool(sample["joints_valid"]) and seen >= config.min_visible_share
-    box = label_box(joints_2d, K, image, config) if sample["joints_valid"] else _any_box(image, rng)
-    visible = labelled
-    if rng is not None and config.crop != "full":
-        if rng.random() < config.no_hand_share:
-            box, visible = _away(box, image, rng), False
-        box = jitter_box(box, rng, config)
-    crop = cameras.crop_camera(K, box, config.image_size)
-    pixels = warp(image, crop, config.image_size)
-    if rng is not None:
-        pixels = color_jitter(occlude(pixels, rng), rng, config.color_jitter)
+    widths, n = image_sizes[:, 0], len(image_sizes)
+    wrong_side = np.zeros(n, bool) if rng is None else rng.random(n) < config.wrong_side_share
+    mirrored = labels["is_left"] != wrong_side
+    labels = mirror_labels(labels, mirrored, widths)
+    joints_2d = labels["joints_2d"]
+    labelled = labels["joints_valid"] & (visible_share(joints_2d, image_sizes) >= config.min_visible_share)
+    boxes, visible = _boxes(labels, image_sizes, labelled, rng, config)
+    crop = cameras.crop_camera(labels["K"], boxes, config.image_size)
+    flip = np.where(mirrored[:, None, None], mirror.flip_matrix(widths.astype(np.float64)), np.eye(3))
     R = crop.R_crop_camera
-    joints_3d = cameras.rotate(R, sample["joints_3d"].astype(np.float64))
-    object_pose = np.einsum("ij,njk->nik", R, sample["object_pose"].astype(np.float64))
+    object_pose = R[:, None] @ labels["object_pose"]
+    right = visible & ~wrong_side
     f32 = np.float32
-    right = visible and not wrong_side
-    return {
-        "image": pixels,
+    return crop.H_crop_image @ flip, {
         "K": crop.K.astype(f32),
         "R_crop_camera": R.astype(f32),
-        "joints_3d": joints_3d.astype(f32),
+        "joints_3d": cameras.rotate(R, labels["joints_3d"]).astype(f32),
         "joints_2d": cameras.warp_points(crop.H_crop_image, joints_2d).astype(f32),
-        "joints_valid": np.bool_(labelled and right),
-        "hand_visible": np.bool_(visible),
-        "shows_left": np.bool_(labelled and visible and wrong_side),
-        "hand_pose": sample["hand_pose"][:48].astype(f32),
-        "betas": sample["betas"].astype(f32),
-        "hand_pose_valid": np.bool_(sample["hand_pose_valid"] and right),
+        "joints_valid": labelled & right,
+        "hand_visible": visible,
+        "shows_left": labelled & visible & wrong_side,
+        "hand_pose": labels["hand_pose"][:, :48].astype(f32),
+        "betas": labels["betas"].astype(f32),
+        "hand_pose_valid": labels["hand_pose_valid"] & right,
         "object_pose": object_pose.astype(f32),
-        "object_ids": sample["object_ids"].astype(np.int32),
-        "object_valid": _objects_in_crop(object_pose, sample["object_valid"], crop.K, config.image_size) & right,
-        "grasped": np.int32(sample["grasped"]),
+        "object_ids": labels["object_ids"].astype(np.int32),
+        "object_valid": _objects_in_crop(object_pose, labels["object_valid"], crop.K, config.image_size)
+        & right[:, None],
+        "grasped": labels["grasped"].astype(np.int32),
     }
 
 
+def _boxes(labels, image_sizes, labelled, rng, config) -> tuple[cameras.Box, Bool[np.ndarray, " n"]]:
+    """Where to look, and whether the hand is seen there."""
+    boxes, visible = label_boxes(labels["joints_2d"], image_sizes, config), labelled.copy()
+    chosen = []
+    for k, (image_size, known) in enumerate(zip(image_sizes, labels["joints_valid"], strict=True)):
+        box = cameras.Box(*(x[k] for x in boxes)) if known else _any_box(image_size, rng)
+        if rng is not None and config.crop != "full":
+            if rng.random() < config.no_hand_share:
+                box, visible[k] = _away(box, image_size, rng), False
+            box = jitter_box(box, rng, config)
+        chosen.append(box)
+    return cameras.Box(*(np.stack(x) for x in zip(*chosen, strict=True))), visible
+
+
 def _objects_in_crop(object_pose, valid, K, size):
-    center = object_pose[:, :, 3]
-    ahead = center[:, 2] > 0.05
-    uv = cameras.project(np.where(ahead[:, None], center, [0.0, 0.0, 1.0]), K) / size
+    center = object_pose[..., 3]
+    ahead = center[..., 2] > 0.05
+    uv = cameras.project(np.where(ahead[..., None], center, [0.0, 0.0, 1.0]), K) / size
     near = ((uv > -OBJECT_REACH) & (uv < 1 + OBJECT_REACH)).all(-1)
     return valid & ahead & near
 
 
-def warp(image: UInt8[np.ndarray, "h w 3"], crop: cameras.Crop, size: int) -> UInt8[np.ndarray, "s s 3"]:
-    """The image as the crop's camera sees it. A crop much smaller than its box is averaged down first."""
-    shrink = int(_pixels_per_crop_pixel(crop.H_crop_image, size))
-    if shrink >= 2:
-        small, to_image = _averaged(image, shrink)
-        return cv2.warpPerspective(small, crop.H_crop_image @ to_image, (size, size), flags=cv2.INTER_LINEAR)
-    return cv2.warpPerspective(image, crop.H_crop_image, (size, size), flags=cv2.INTER_LINEAR)
+def _any_box(image_size, rng):
+    position = image_size * (0.5 if rng is None else rng.uniform(0.2, 0.8, 2))
+    return cameras.Box(position, np.float64(image_size.min() / 2), np.float64(cameras.UPRIGHT))
 
 
-def _averaged(image, shrink):
-    """Means of blocks of pixels, and the map from the small image's pixels to the image's."""
-    shrink = min(shrink, *image.shape[:2])  # of a tiny image one pixel stays
-    small = cv2.resize(image, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA)
-    return small, np.array([[shrink, 0, (shrink - 1) / 2], [0, shrink, (shrink - 1) / 2], [0, 0, 1]])
-
-
-def _pixels_per_crop_pixel(H, size):
-    middle = (size - 1) / 2
-    ends = cameras.warp_points(np.linalg.inv(H), np.array([[middle, middle], [middle + 1, middle]]))
-    return float(np.hypot(*(ends[1] - ends[0])))
-
-
-def _any_box(image, rng):
-    h, w = image.shape[:2]
-    position = np.array([w, h]) * (0.5 if rng is None else rng.uniform(0.2, 0.8, 2))
-    return cameras.Box(position, np.float64(min(h, w) / 2), np.float64(cameras.UPRIGHT))
-
-
-def _away(box, image, rng):
+def _away(box, image_size, rng):
     """A box of the same size that shows little of the hand; where there is no room, a smaller one near it."""
-    h, w = image.shape[:2]
     for _ in range(10):
-        center = rng.uniform(0, 1, 2) * [w, h]
+        center = rng.uniform(0, 1, 2) * image_size
         if np.hypot(*(center - box.center)) > 1.1 * box.size:
             return cameras.Box(center, box.size, np.float64(rng.uniform(-np.pi, np.pi)))
     center = box.center + rng.choice([-1, 1], 2) * box.size
     return cameras.Box(center, box.size * 0.5, np.float64(rng.uniform(-np.pi, np.pi)))
 
 
-def fit_frame(width: int, height: int, size: int) -> Float[np.ndarray, "3 3"]:
-    """The similarity that fits a whole image, centred, into a square of `size` pixels: image to square."""
-    scale = size / max(width, height)
-    shift = (size - scale * np.array([width, height])) / 2 + 0.5 * scale - 0.5
-    return np.array([[scale, 0, shift[0]], [0, scale, shift[1]], [0, 0, 1]])
-
-
-def shrink_frame(image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "s s 3"]:
-    """The whole image in a square, bars where it does not reach."""
-    h, w = image.shape[:2]
-    return _warp_frame(image, fit_frame(w, h, size), size)
-
-
-def _warp_frame(image, H, size, border=cv2.BORDER_CONSTANT):
-    shrink = int(1 / max(np.sqrt(abs(np.linalg.det(H[:2, :2]))), 1e-6))
-    if shrink >= 2:
-        image, to_image = _averaged(image, shrink)
-        H = H @ to_image
-    return cv2.warpAffine(image, H[:2], (size, size), flags=cv2.INTER_LINEAR, borderMode=border)
-
-
-def frame_sample(image, sample: dict, rng: np.random.Generator | None, config: TransformConfig) -> dict:
-    """The whole frame in a small square and the hand's box; jitter zooms, turns, mirrors and looks away."""
-    h, w = image.shape[:2]
-    size = config.frame_size
-    H = fit_frame(w, h, size)
-    joints = sample["joints_2d"].astype(np.float64)
-    valid = bool(sample["joints_valid"])
-    border, mirrored = cv2.BORDER_CONSTANT, False
-    if rng is not None and valid:
-        H = _random_view(H, joints, (w, h), rng, config)
-        mirrored = rng.random() < 0.5
-        border = cv2.BORDER_REPLICATE if rng.random() < 0.5 else cv2.BORDER_CONSTANT
-    if mirrored:
-        H = np.array([[-1, 0, size - 1], [0, 1, 0], [0, 0, 1.0]]) @ H
-    pixels = _warp_frame(image, H, size, border)
-    if rng is not None:
-        pixels = color_jitter(pixels, rng, config.color_jitter)
-    joints = cameras.warp_points(H, joints)
-    in_image = ((sample["joints_2d"] > -0.5) & (sample["joints_2d"] < np.array([w, h]) - 0.5)).all(-1)
-    inside = ((joints > -0.5) & (joints < size - 0.5)).all(-1) & in_image
-    share = float(inside.mean()) if valid else 0.0
+def frame_labels(
+    labels: Mapping[str, np.ndarray], image_sizes, rng: np.random.Generator | None, config: TransformConfig
+) -> tuple[list[FrameView], dict[str, np.ndarray]]:
+    """Whole frames in a small square and where the hands are; jitter zooms, turns, mirrors and looks away."""
+    size, old_joints = config.frame_size, labels["joints_2d"]
+    views, mirrored = [], np.zeros(len(image_sizes), bool)
+    for k, (width, height) in enumerate(image_sizes):
+        view = FrameView(fit_frame(width, height, size))
+        if rng is not None and labels["joints_valid"][k]:
+            H = _random_view(view.H_frame_image, old_joints[k], rng, config)
+            mirrored[k] = rng.random() < 0.5
+            H = mirror.flip_matrix(np.float64(size)) @ H if mirrored[k] else H
+            view = FrameView(H, cv2.BORDER_REPLICATE if rng.random() < 0.5 else cv2.BORDER_CONSTANT)
+        views.append(view)
+    joints = cameras.warp_points(np.stack([view.H_frame_image for view in views]), old_joints)
+    inside = _inside(joints, size) & _inside(old_joints, image_sizes[:, None])
+    share = np.where(labels["joints_valid"], inside.mean(-1), 0.0)
     has_hand = share >= 0.5
-    return {
-        "frame": pixels,
+    return views, {
         "frame_joints": ((joints + 0.5) / size).astype(np.float32),
-        "frame_joints_valid": inside & has_hand,
-        "frame_has_hand": np.bool_(has_hand),
-        "frame_known": np.bool_(has_hand or share < 0.1),
-        "frame_is_left": np.bool_(bool(sample["is_left"]) != mirrored),
+        "frame_joints_valid": inside & has_hand[:, None],
+        "frame_has_hand": has_hand,
+        "frame_known": has_hand | (share < 0.1),
+        "frame_is_left": labels["is_left"] != mirrored,
     }
 
 
-def _random_view(H, joints, image_size, rng, config):
+def _random_view(H, joints, rng, config):
     size = config.frame_size
     box = cameras.hand_box(cameras.warp_points(H, joints), config.crop_margin)
     kind = rng.random()
@@ -274,38 +266,3 @@ def _random_view(H, joints, image_size, rng, config):
     move = np.eye(3)
     move[:2, :2], move[:2, 2] = A, target - A @ box.center
     return move @ H
-
-
-def occlude(image: UInt8[np.ndarray, "s s 3"], rng: np.random.Generator) -> UInt8[np.ndarray, "s s 3"]:
-    """Now and then one or two flat patches before the hand."""
-    if rng.random() >= 0.2:
-        return image
-    image = image.copy()
-    for _ in range(int(rng.integers(1, 3))):
-        h, w = (rng.uniform(0.08, 0.32, 2) * len(image)).astype(int)
-        y, x = rng.integers(0, len(image) - h), rng.integers(0, len(image) - w)
-        image[y : y + h, x : x + w] = rng.integers(0, 256, 3)
-    return image
-
-
-_NOISE = np.random.default_rng(3).normal(0, 1, (8, 256, 256, 3)).astype(np.float32)
-
-
-def color_jitter(image, rng: np.random.Generator, strength: float) -> UInt8[np.ndarray, "s s 3"]:
-    """Gain, tint, offset, sometimes grey, blur and sensor noise."""
-    gain = (1 + rng.uniform(-1.3, 1.3) * strength) * (1 + rng.uniform(-0.5, 0.5, 3) * strength)
-    offset = rng.uniform(-70, 70) * strength + rng.normal(0, 20, 3) * strength
-    levels = np.arange(256)[:, None]
-    table = np.clip((levels - 128) * gain + 128 + offset, 0, 255).astype(np.uint8)
-    image = cv2.LUT(image, table[None])
-    if rng.random() < 0.1:
-        image = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=-1)
-    if rng.random() < 0.3:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.4))
-    if rng.random() < 0.5:
-        s = len(image)
-        y, x = rng.integers(0, 256 - s + 1, 2) if s <= 256 else (0, 0)
-        field = _NOISE[rng.integers(8)]
-        field = field[y : y + s, x : x + s] if s <= 256 else cv2.resize(field, (s, s))
-        image = cv2.add(image, field * np.float32(rng.uniform(0, 30 * strength)), dtype=cv2.CV_8U)
-    return image

@@ -11,8 +11,8 @@ import numpy as np
 from amt.data import files
 from amt.data.dexycb import list_sequences
 from amt.data.files import Calibration, FileError
+from amt.data.images import decode
 from amt.data.objects import object_surface
-from amt.data.transforms import decode
 from amt.data.ycb import OBJECTS
 from amt.errors import UserError
 from amt.geometry import cameras

@@ -4,10 +4,10 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import simplejpeg
 from jaxtyping import Float
 
 from amt.data.dexycb import DexYCB
+from amt.data.images import read_size
 from amt.data.transforms import visible_share
 from amt.geometry import cameras, procrustes
 
@@ -56,8 +56,8 @@ def measure(source: DexYCB, max_samples: int, margin: float, min_visible: float)
     relative, aligned, uv, offsets = [], [], [], []
     for i in np.unique(np.linspace(0, len(source) - 1, max_samples).round().astype(int)):
         sample = source[int(i)]
-        height, width = simplejpeg.decode_jpeg_header(sample["color"])[:2]
-        if not sample["joints_valid"] or visible_share(sample["joints_2d"], width, height) < min_visible:
+        image_size = read_size(sample["color"])
+        if not sample["joints_valid"] or visible_share(sample["joints_2d"], image_size) < min_visible:
             continue
         joints, pixels = sample["joints_3d"].astype(np.float64), sample["joints_2d"].astype(np.float64)
         crop = cameras.crop_camera(sample["K"].astype(np.float64), cameras.hand_box(pixels, margin), REFERENCE_PX)

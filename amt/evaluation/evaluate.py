@@ -4,13 +4,16 @@ Every frame on its own, but for the side: the frames of one video share their ha
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from amt import metrics
 from amt.data.dexycb import DexYCB
-from amt.data.transforms import decode, visible_share
+from amt.data.images import decode
+from amt.data.quarantine import Quarantine, try_load
+from amt.data.transforms import visible_share
 from amt.errors import UserError
 from amt.evaluation.baseline import REFERENCE_PX, TrainingMean, reference_box, to_reference
 from amt.geometry import cameras
@@ -25,31 +28,39 @@ def evaluate(
     batch_size: int,
     max_samples: int,
     min_visible: float,
+    quarantine: Quarantine,
     report: Callable[[int], None],
 ) -> dict[str, float]:
     """Figures over the source, or over whole videos spread evenly over it, about `max_samples` frames (0: all).
 
     A hand that the finder does not find counts with whatever is seen at its best guess: nothing is left out but the
-    samples without a label or with fewer than `min_visible` of their joints in the image. Raises `UserError` where
-    nothing is left.
+    samples without a label, with fewer than `min_visible` of their joints in the image, or that cannot be read. Those
+    are listed in `quarantine` and counted as `frames_unreadable`. Raises `UserError` where too many cannot be read and
+    where nothing is left.
     """
     rows: list[dict[str, float]] = []
+    seen = unreadable = 0
     pending: list[tuple[dict, np.ndarray]] = []
     for clip in chosen_clips(source, max_samples):
-        samples = [source[i] for i in clip]
-        images = [decode(sample["color"]) for sample in samples]
-        if pending and (len(pending) + len(clip) > batch_size or images[0].shape != pending[0][1].shape):
+        frames = [frame for i in clip if (frame := try_load(source, i, _with_image, quarantine)) is not None]
+        seen += len(clip)
+        unreadable += len(clip) - len(frames)
+        quarantine.check(seen)
+        if pending and frames and (len(pending) + len(clip) > batch_size or frames[0][1].shape != pending[0][1].shape):
             rows += _score(predictor, pending, mean)
             pending = []
-        for sample, image in zip(samples, images, strict=True):
-            if sample["joints_valid"] and visible_share(sample["joints_2d"], *image.shape[1::-1]) >= min_visible:
+        for sample, image in frames:
+            if sample["joints_valid"] and visible_share(sample["joints_2d"], image.shape[1::-1]) >= min_visible:
                 pending.append((sample | {"clip": clip.start}, image))
         report(len(clip))
     if pending:
         rows += _score(predictor, pending, mean)
     if not rows:
-        raise UserError(f"{source}: no sample has a labelled hand in view; nothing to evaluate")
-    return _summary(rows)
+        raise UserError(
+            f"{source}: no sample has a labelled hand in view ({unreadable} of {seen} cannot be read); "
+            "nothing to evaluate"
+        )
+    return _summary(rows) | {"frames_unreadable": unreadable}
 
 
 def chosen_clips(source: DexYCB, max_samples: int) -> list[range]:
@@ -59,6 +70,10 @@ def chosen_clips(source: DexYCB, max_samples: int) -> list[range]:
         return clips
     count = max(1, round(max_samples * len(clips) / len(source)))
     return [clips[i] for i in np.linspace(0, len(clips) - 1, count).round().astype(int)]
+
+
+def _with_image(sample: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
+    return sample, decode(sample["color"])
 
 
 def _score(predictor: Predictor, pending, mean: TrainingMean) -> list[dict[str, float]]:

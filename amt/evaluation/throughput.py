@@ -15,10 +15,10 @@ import numpy as np
 from amt.data.augmentation import AugmentConfig
 from amt.data.device_cache import cache_iterator, load_cache, num_mesh_parts
 from amt.data.dexycb import DexYCB
+from amt.data.images import decode, read_size, shrink_frame, warp
 from amt.data.pipeline import train_iterator
 from amt.data.quarantine import Quarantine
-from amt.data.transforms import TransformConfig, decode, label_box, mirror_sample, shrink_frame, warp
-from amt.geometry import cameras
+from amt.data.transforms import TransformConfig, crop_labels, stack_labels
 from amt.training.feed import Feed, augmented_feed, cached_feed
 from amt.training.sharding import batch_sharding
 
@@ -56,13 +56,15 @@ def contenders(
     cv2.setNumThreads(1)
     count = batches * batch_size
     chosen = np.random.default_rng(0).permutation(len(source))[:count]
-    known = [_known(source, int(i), read) for i in np.resize(chosen, count)]
+    samples = [source[int(i)] for i in np.resize(chosen, count)]
+    colors = [sample["color"] for sample in samples]
+    H, _ = crop_labels(stack_labels(samples), np.array([read_size(color) for color in colors]), None, read)
     augmented = streamed(source, read, augmentation, mesh, batch_size, batches)
 
     def decode_warp():
-        for color, crop in known:
+        for color, H_crop_image in zip(colors, H, strict=True):
             image = decode(color)
-            warp(image, crop, read.image_size)
+            warp(image, H_crop_image, read.image_size)
             shrink_frame(image, read.frame_size)
 
     split = batch_sharding(mesh)
@@ -96,16 +98,6 @@ def _turn(feed: Feed, batches: int, augment: bool) -> Turn:
             jax.block_until_ready(prepare(np.int32(step), placed) if augment else placed)
 
     return turn
-
-
-def _known(source: DexYCB, i: int, read: TransformConfig) -> tuple[bytes, cameras.Crop]:
-    sample = source[i]
-    image = decode(sample["color"])
-    if sample["is_left"]:
-        image, sample = mirror_sample(image, sample)
-    K = sample["K"].astype(np.float64)
-    box = label_box(sample["joints_2d"].astype(np.float64), K, image, read)
-    return source[i]["color"], cameras.crop_camera(K, box, read.image_size)
 
 
 def shares(rates: Mapping[str, np.ndarray], of: str) -> dict[str, float]:

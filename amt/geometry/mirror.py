@@ -22,15 +22,25 @@ def mirror_image(image: Shaped[Array, "*batch h w c"]) -> Shaped[Array, "*batch 
     return image[..., ::-1, :]
 
 
-def mirror_pixels(uv: Float[Array, "*batch 2"], width: int) -> Float[Array, "*batch 2"]:
-    return _times(uv, np.array([-1, 1])) + _like(uv, np.array([width - 1, 0]))
+def flip_matrix(width: Float[np.ndarray, "*batch"]) -> Float[np.ndarray, "*batch 3 3"]:
+    """The homography F that flips the pixels of an image so wide."""
+    F = np.zeros((*np.shape(width), 3, 3))
+    F[..., 0, 0], F[..., 0, 2], F[..., 1, 1], F[..., 2, 2] = -1, width - 1, 1, 1
+    return F
 
 
-def mirror_intrinsics(K: Float[Array, "*batch 3 3"], width: int) -> Float[Array, "*batch 3 3"]:
-    """K' = F K S, where F flips pixels: the focal lengths stay, the principal point becomes W - 1 - cx."""
+def mirror_pixels(uv: Float[Array, "*batch 2"], width: int | Array) -> Float[Array, "*batch 2"]:
+    """`width` may differ over the batch: an array that broadcasts to `uv`, of its type."""
+    return _times(uv, np.array([-1, 1])) + _like(uv, np.array([1, 0])) * (width - 1)
+
+
+def mirror_intrinsics(K: Float[Array, "*batch 3 3"], width: int | Array) -> Float[Array, "*batch 3 3"]:
+    """K' = F K S, where F flips pixels: the focal lengths stay, the principal point becomes W - 1 - cx.
+
+    `width` may differ over the batch: an array that broadcasts to `K`, of its type.
+    """
     sign = np.array([[1, -1, -1], [1, 1, 1], [1, 1, 1]])
-    shift = np.array([[0, 0, width - 1], [0, 0, 0], [0, 0, 0]])
-    return _times(K, sign) + _like(K, shift)
+    return _times(K, sign) + _like(K, np.array([[0, 0, 1], [0, 0, 0], [0, 0, 0]])) * (width - 1)
 
 
 def mirror_points(points: Float[Array, "*batch 3"]) -> Float[Array, "*batch 3"]:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from amt import hand as hand_model
-from amt.data.transforms import fit_frame, shrink_frame, warp
+from amt.data.images import fit_frame, shrink_frame, warp
 from amt.geometry import cameras, mirror
 from amt.hand import HandModel
 from amt.models import weights
@@ -195,12 +195,9 @@ class Predictor:
         center = np.where(is_left[:, None], mirror.mirror_pixels(box.center, width), box.center)
         angle = np.where(is_left, np.pi - box.angle, box.angle)
         crop = cameras.crop_camera(right_K, cameras.Box(center, box.size, angle), self.image_size)
-        crops = []
-        for k, image in enumerate(images):
-            image = np.ascontiguousarray(mirror.mirror_image(image)) if is_left[k] else image
-            crops.append(
-                warp(image, cameras.Crop(crop.K[k], crop.R_crop_camera[k], crop.H_crop_image[k]), self.image_size)
-            )
+        flip = np.where(is_left[:, None, None], mirror.flip_matrix(np.float64(width)), np.eye(3))
+        H = crop.H_crop_image @ flip
+        crops = [warp(image, H[k], self.image_size) for k, image in enumerate(images)]
         size = 1 if len(crops) == 1 else BATCH
         host = (np.stack(crops), crop.K.astype(np.float32), crop.R_crop_camera.astype(np.float32))
         outs = [self._perceive(self.params, *part) for part in zip(*(_chunks(x, size) for x in host), strict=True)]

@@ -6,6 +6,7 @@ from pathlib import Path
 from amt import hand as hand_model
 from amt.data.dexycb import find_root
 from amt.data.packed import open_source
+from amt.data.quarantine import Quarantine
 from amt.evaluation.baseline import TrainingMean
 from amt.evaluation.evaluate import chosen_clips, evaluate
 from amt.inference.predictor import Predictor
@@ -29,6 +30,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
             config.eval.batch_size,
             config.eval.max_samples,
             config.data.min_visible_share,
+            Quarantine(workdir),
             progress.update,
         )
     return {"weights": path.name, **figures, "evaluate_s": time.monotonic() - start}

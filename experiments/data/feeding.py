@@ -10,12 +10,12 @@ import jax
 import numpy as np
 
 from amt.data.dexycb import DexYCB
+from amt.data.images import fit_frame
 from amt.data.packed import make_plan, open_source, pack
 from amt.data.quarantine import Quarantine
-from amt.data.transforms import fit_frame, label_box, mirror_sample
 from amt.errors import UserError
 from amt.evaluation.throughput import contenders, shares, streamed, take_turns
-from amt.geometry import cameras
+from amt.geometry import cameras, mirror
 from amt.modes.train import augment_config
 from amt.training.sharding import make_mesh
 from configs import demo
@@ -49,9 +49,9 @@ def torch_sample(sample, rng, read, augmentation) -> dict:
     image = cv2.cvtColor(cv2.imdecode(np.frombuffer(sample["color"], np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     original, pixels_2d = image, sample["joints_2d"].astype(np.float64)
     if sample["is_left"]:
-        image, sample = mirror_sample(image, sample)
+        image, sample = cv2.flip(image, 1), mirror_one(sample, image.shape[1])
     K, size, a = sample["K"].astype(np.float64), augmentation.image_size, augmentation
-    box = label_box(sample["joints_2d"].astype(np.float64), K, image, read)
+    box = cameras.hand_box(sample["joints_2d"].astype(np.float64), read.crop_margin)
     box = cameras.Box(
         box.center + rng.normal(0, a.box_shift, 2) * box.size,
         box.size / a.context * np.exp(rng.normal(0, a.box_scale)) * (1 + rng.uniform(-1, 1) * a.window_scale),
@@ -76,7 +76,18 @@ def torch_sample(sample, rng, read, augmentation) -> dict:
         "joints_3d": np.float32(cameras.rotate(R, sample["joints_3d"].astype(np.float64))),
         "joints_2d": np.float32(cameras.warp_points(H, sample["joints_2d"].astype(np.float64))),
         "object_pose": np.float32(np.einsum("ij,njk->nik", R, sample["object_pose"].astype(np.float64))),
-        **{k: sample[k] for k in ("hand_pose", "betas", "object_ids", "object_valid", "joints_valid", "grasped")},
+        "hand_pose": sample["hand_pose"][:48],
+        **{k: sample[k] for k in ("betas", "object_ids", "object_valid", "joints_valid", "grasped")},
+    }
+
+
+def mirror_one(sample, width: int) -> dict:
+    return sample | {
+        "K": mirror.mirror_intrinsics(sample["K"], width),
+        "joints_3d": mirror.mirror_points(sample["joints_3d"]),
+        "joints_2d": mirror.mirror_pixels(sample["joints_2d"], width),
+        "hand_pose": mirror.mirror_hand_pose(sample["hand_pose"][:48]),
+        "object_pose": mirror.mirror_object_pose(sample["object_pose"]),
     }
 
 

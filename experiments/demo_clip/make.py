@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from amt.data.dexycb import DexYCB
-from amt.data.transforms import decode
+from amt.data.images import decode
 from amt.inference.video import write_video
 
 FPS = 30.0

@@ -13,10 +13,10 @@ from scipy.spatial.transform import Rotation
 
 from amt import hand as hand_model
 from amt.data.dexycb import DexYCB
+from amt.data.images import decode
 from amt.data.synthetic import generator, grasps, motion
 from amt.data.synthetic.generator import generate
 from amt.data.synthetic.scene import HAND, Scene
-from amt.data.transforms import decode
 from amt.data.ycb import OBJECTS
 from amt.errors import UserError
 from amt.geometry import cameras

@@ -9,9 +9,9 @@ import pytest
 
 from amt.data import pipeline
 from amt.data.dexycb import DexYCB
-from amt.data.pipeline import eval_batches, stack, train_iterator
+from amt.data.pipeline import eval_batches, to_batch, train_iterator
 from amt.data.quarantine import MIN_COUNT, Quarantine, Readable
-from amt.data.transforms import network_sample
+from amt.data.transforms import network_batch
 from amt.errors import UserError
 from tests.data.layout import SUBJECTS, change, change_arrays, cut, real_labels, write
 from tests.samples import changed
@@ -70,8 +70,8 @@ def test_good_data_comes_as_without_a_quarantine(root, workdir):
         .seed(5)
         .shuffle()[0::1]
         .repeat()
-        .random_map(lambda sample, rng: network_sample(sample, rng, CONFIG))
-        .batch(4, batch_fn=stack)
+        .batch(4, batch_fn=list)
+        .random_map(lambda samples, rng: to_batch(network_batch(samples, rng, CONFIG)), seed=5)
     )
     assert_equal(plain, watched)
     assert_equal(plain, [by_hand[i] for i in range(8)])
@@ -183,10 +183,10 @@ def test_a_data_set_that_is_gone_ends_the_run(root, workdir, num_workers):
 
 
 def test_a_mistake_of_the_program_is_not_hidden(root, workdir, monkeypatch):
-    def broken(sample, rng, config):
+    def broken(samples, rng, config):
         raise ValueError("a bug")
 
-    monkeypatch.setattr(pipeline, "network_sample", broken)
+    monkeypatch.setattr(pipeline, "network_batch", broken)
     with pytest.raises(ValueError, match="a bug"):
         next(train_iterator(DexYCB(root, *SPLIT), CONFIG, 4, 0, 0, Quarantine(workdir)))
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from amt.data import transforms
+from amt.data import images, transforms
 from amt.data.transforms import network_sample
 from amt.errors import UserError
 from amt.geometry import cameras, rotations
@@ -87,7 +87,7 @@ def test_a_dot_on_a_joint_is_found_in_the_frame(is_left):
 def test_the_frame_without_jitter_is_the_image_fitted_into_a_square():
     sample = make_sample(1, dot=4)
     out = network_sample(sample, None, PLAIN)
-    joints = cameras.warp_points(transforms.fit_frame(WIDTH, HEIGHT, 128), sample["joints_2d"].astype(float))
+    joints = cameras.warp_points(images.fit_frame(WIDTH, HEIGHT, 128), sample["joints_2d"].astype(float))
     np.testing.assert_allclose(bright_center(out["frame"]), joints[4], atol=0.3)
     np.testing.assert_allclose(out["frame_joints"], (joints + 0.5) / 128, rtol=1e-5)
     assert out["frame_has_hand"] and out["frame_known"] and not out["frame_is_left"]
@@ -95,7 +95,7 @@ def test_the_frame_without_jitter_is_the_image_fitted_into_a_square():
 
 
 def test_frame_corners_land_on_the_square():
-    H = transforms.fit_frame(640, 480, 128)
+    H = images.fit_frame(640, 480, 128)
     corners = cameras.warp_points(H, np.array([[-0.5, -0.5], [639.5, 479.5]]))
     np.testing.assert_allclose(corners, [[-0.5, 15.5], [127.5, 111.5]], atol=1e-9)
 
@@ -104,7 +104,7 @@ def test_a_left_hand_is_the_right_hand_in_the_mirror():
     """A mirrored scene seen by a camera with the mirrored K gives the same crop and labels."""
     right = make_sample(2)
     mirrored = dict(right)
-    image = transforms.decode(right["color"])
+    image = images.decode(right["color"])
     mirrored["K"] = right["K"].copy()
     mirrored["K"][0, 2] = WIDTH - 1 - right["K"][0, 2]
     flip = np.diag([-1.0, 1, 1]).astype(np.float32)
@@ -167,7 +167,7 @@ def test_an_unknown_crop_is_named():
 
 def test_a_broken_jpeg_is_named():
     with pytest.raises(UserError, match="not a readable JPEG"):
-        transforms.decode(b"no image")
+        images.decode(b"no image")
 
 
 @pytest.mark.parametrize("jittered", [False, True])
@@ -188,7 +188,7 @@ def test_crops_that_look_away_have_no_hand():
     for seed in range(20):
         out = network_sample(make_sample(seed), np.random.default_rng(seed), config)
         assert not out["hand_visible"] and not out["joints_valid"] and not out["object_valid"].any()
-        shown.append(transforms.visible_share(out["joints_2d"], 96, 96))
+        shown.append(transforms.visible_share(out["joints_2d"], (96, 96)))
         frames.append(bool(out["frame_has_hand"]))
     assert np.mean(shown) < 0.15 and np.mean(frames) < 0.2
 
@@ -212,7 +212,7 @@ def test_hands_mostly_outside_the_image_are_not_learned_from():
     sample = make_sample(7)
     sample["joints_3d"] = sample["joints_3d"] + np.float32([0.45, 0, 0])
     sample["joints_2d"] = cameras.project(sample["joints_3d"], K)
-    assert transforms.visible_share(sample["joints_2d"], WIDTH, HEIGHT) < 0.6
+    assert transforms.visible_share(sample["joints_2d"], (WIDTH, HEIGHT)) < 0.6
     out = network_sample(sample, None, PLAIN)
     assert not out["joints_valid"] and not out["hand_pose_valid"]
 
@@ -221,7 +221,7 @@ def test_colour_jitter_keeps_places():
     image = np.zeros((96, 96, 3), np.uint8)
     cv2.circle(image, (30, 60), 8, (255, 255, 255), -1)
     for seed in range(20):
-        jittered = transforms.color_jitter(image, np.random.default_rng(seed), 0.3).astype(float).mean(-1)
+        jittered = images.color_jitter(image, np.random.default_rng(seed), 0.3).astype(float).mean(-1)
         contrast = np.clip(jittered - np.median(jittered) - 40, 0, None)
         ys, xs = np.mgrid[:96, :96]
         center = (contrast * xs).sum() / contrast.sum(), (contrast * ys).sum() / contrast.sum()
@@ -239,5 +239,5 @@ def test_rotations_of_objects_stay_rotations():
 def test_a_crop_far_wider_than_a_tiny_image_shows_it_in_its_middle():
     image = np.full((6, 8, 3), 200, np.uint8)
     to_crop = np.array([[0.04, 0, 15.9], [0, 0.04, 15.9], [0, 0, 1.0]])  # a third of a pixel
-    pixels = transforms.warp(image, cameras.Crop(np.eye(3), np.eye(3), to_crop), 32)
+    pixels = images.warp(image, to_crop, 32)
     assert pixels.max() > 100 and pixels[:12].max() == 0 and pixels[20:].max() == 0

@@ -77,6 +77,27 @@ def test_evaluation_stands_beside_the_training_mean(config, trained, tmp_path):
 
 
 @pytest.mark.slow
+def test_evaluation_leaves_out_and_counts_what_cannot_be_read(trained, root, tmp_path):
+    config = demo.get_config("tiny")
+    config.eval.update(checkpoint=str(trained), part="all", max_samples=0)
+    config.data.root = str(shutil.copytree(root, tmp_path / "data"))
+    whole = evaluate.run(config, tmp_path, None)
+    assert whole["frames_unreadable"] == 0 and not (tmp_path / "quarantine.jsonl").exists()
+    label = sorted((tmp_path / "data").rglob("labels_*.npz"))[0]
+    color = sorted((tmp_path / "data").rglob("color_*.jpg"))[-1]
+    label.write_bytes(b"not an archive")
+    color.write_bytes(color.read_bytes()[: color.stat().st_size // 2])
+    figures = evaluate.run(config, tmp_path, None)
+    assert figures["frames_unreadable"] == 2 and figures["samples"] == whole["samples"] - 2
+    lines = (tmp_path / "quarantine.jsonl").read_text().splitlines()
+    assert {json.loads(line)["path"] for line in lines} == {str(label), str(color)}
+    for path in (tmp_path / "data").rglob("color_*.jpg"):
+        path.unlink()
+    with pytest.raises(UserError, match="are in quarantine, more than 0.1%"):
+        evaluate.run(config, tmp_path, None)
+
+
+@pytest.mark.slow
 def test_one_component_learns_from_given_weights_and_the_other_stays(trained, root, tmp_path):
     config = demo.get_config("tiny")
     config.data.root = str(root)

@@ -15,7 +15,6 @@ from tests.samples import changed, make_sample
 
 CONFIG = AugmentConfig(32, 1.25, 0.6, 0.2, **base.augmentation(), box_shift=0.06, box_scale=0.09, box_roll=0.2)
 READ = changed(image_size=40, frame_size=32, crop_margin=1.35 * 1.25)
-FAST = {"xla_backend_optimization_level": 0}  # compiling is most of the time
 
 
 def mesh(*sizes):
@@ -42,14 +41,14 @@ def test_streamed_and_cached_are_the_same_on_every_mesh(samples):
     on = mesh(2, 2, 2)
     streamed = augmented_feed(iter([samples]), on, CONFIG, 7)
     step = np.int32(3)
-    ours = jax.jit(streamed.prepare, compiler_options=FAST)(step, streamed.place(next(streamed.iterator)))
+    ours = jax.jit(streamed.prepare)(step, streamed.place(next(streamed.iterator)))
     assert_close(ours, expected)
     assert {shard.data.shape[0] for shard in ours.image.addressable_shards} == {2}
     # Each of four parts holds two samples; the rows say them in another order than they lie there.
     rows = np.array([1, 0, 0, 1, 1, 1, 0, 0], np.int32)
     chosen = np.array([1, 0, 2, 3, 5, 5, 6, 6])
     cached = cached_feed(iter([rows]), to_mesh(samples, batch_sharding(on)), on, CONFIG, 7)
-    ours = jax.jit(cached.prepare, compiler_options=FAST)(step, cached.place(next(cached.iterator)))
+    ours = jax.jit(cached.prepare)(step, cached.place(next(cached.iterator)))
     assert_close(
         ours, augment(jax.random.fold_in(jax.random.key(7), 3), jax.tree.map(lambda x: x[chosen], samples), CONFIG)
     )

@@ -40,8 +40,7 @@ class Run:
         weights = dict(CONFIG.train.loss)
         step = make_train_step(model, optimizer, weights, OPTIMIZER.ema_decay, HAND, self.state, mesh)
         self._batch = to_mesh(batch, batch_sharding(mesh))
-        # Three programs for three steps each: compiling is all the time, so it may skip optimising.
-        self._step = step.lower(self.state, self._batch).compile({"xla_backend_optimization_level": 0})
+        self._step = step
 
     def step(self):
         self.state, metrics = self._step(self.state, self._batch)
