@@ -16,7 +16,9 @@ def get_config() -> ConfigDict:
             "validate": {"num_workers": 2},  # processes that read; 0 reads in this one
             "convert": {"shard_samples": 4096},  # samples in one shard, about 400 MB of DexYCB's
             "generate": generate(),
+            "family": "amt",  # amt: the sections model, finder and backbone; vmt: the original model, the section vmt
             "model": model(),
+            "vmt": vmt(),
             "finder": finder(),
             "backbone": backbone(),
             "train": train(),
@@ -123,6 +125,15 @@ def model() -> dict:
         "contact_mlp_dim": 2048,
         "contact_depth": 3,  # decoder layers after the two that look at hand and objects
         "num_contact_queries": 10,
+    }
+
+
+def vmt() -> dict:
+    """Three transformers from scratch; objects are alike the hand."""
+    return {
+        "hand": {"hidden_dim": 1024, "depth": 8, "num_heads": 32, "mlp_dim": 4096},
+        "contact": {"hidden_dim": 512, "depth": 6, "num_heads": 8, "mlp_dim": 2048},
+        "positions": True,  # 2D embeddings of the patches; without them it collapses to one pose
     }
 
 

@@ -51,5 +51,13 @@ class ContactDecoder(nn.Module):
         x = LayerNorm()(x)
         keys = Dense(self.width)(hand.tokens)
         where = jax.nn.softmax(jnp.einsum("bqd,bjd->bqj", x, keys) / jnp.sqrt(float(self.width)), axis=-1)
-        points = jnp.einsum("bqj,bji->bqi", where, joints) + head(3)(x) * scale[:, None, None]
-        return ContactOutput(points, head(1)(x)[..., 0], head(NUM_KINDS)(x), head(3)(x))
+        return contact_heads(x, jnp.einsum("bqj,bji->bqi", where, joints), scale)
+
+
+def contact_heads(x: Float[Array, "b q d"], start: Float[Array, "b n 3"], scale: Float[Array, " b"]) -> ContactOutput:
+    """Points around `start` (one of each query, or one of all), confidence, kind and force of queries.
+
+    Called in a module's compact method, whose layers these become.
+    """
+    points = start + head(3)(x) * scale[:, None, None]
+    return ContactOutput(points, head(1)(x)[..., 0], head(NUM_KINDS)(x), head(3)(x))

@@ -15,6 +15,7 @@ from amt.models.layers import BlockConfig
 from amt.models.objects import ObjectDecoder
 from amt.models.perception import Amt, Perception
 from amt.models.refiner import RefinerConfig
+from amt.models.vmt import PATCH, PatchTransformer, Vmt, VmtContactEncoder, VmtHandEncoder
 
 ENCODERS = ("conv", *(f"dinov2_{size}{kind}" for size in dinov2.SIZES for kind in ("", "_registers")))
 DTYPES = ("float32", "bfloat16")
@@ -68,6 +69,27 @@ def build(
     finder_block = BlockConfig(finder["num_heads"], finder["mlp_dim"], dropout)
     finder_module = HandFinder(finder["hidden_dim"], finder["depth"], finder_block, tuple(finder["stem"]))
     return Amt(finder_module, perception)
+
+
+def build_vmt(vmt: Mapping[str, Any], model: Mapping[str, Any], image_size: int, dropout: float = 0.0) -> Vmt:
+    """The original model from the `vmt` section, and the numbers of queries and classes from `model`.
+
+    Raises `UserError` for sizes that are not whole patches.
+    """
+    _check_tokens("data.image_size", image_size, PATCH)
+
+    def sizes(part):
+        return part["hidden_dim"], part["depth"], BlockConfig(part["num_heads"], part["mlp_dim"], dropout)
+
+    hand, positions = sizes(vmt["hand"]), vmt["positions"]
+    return Vmt(
+        image_size,
+        VmtHandEncoder(PatchTransformer(*hand, positions=positions), image_size),
+        PatchTransformer(*hand, num_queries=model["num_object_queries"], positions=positions),
+        VmtContactEncoder(*sizes(vmt["contact"]), num_queries=model["num_contact_queries"]),
+        model["num_classes"],
+        model["object_head_dim"],
+    )
 
 
 def build_encoder(

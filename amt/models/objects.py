@@ -58,11 +58,20 @@ class ObjectDecoder(nn.Module):
         for _ in range(self.depth):
             x = Block(self.block)(x, context)
         x = LayerNorm()(x)
-        place = head(3)(nn.relu(Dense(self.head_dim)(x)))
+        place, *rest = object_heads(x, self.head_dim, self.num_classes)
         uv = 0.5 + anchors[None] + place[..., :2]
         position = to_camera(uv, place[..., 2], keypoints.scale, K, image_size)
         refiner = PixelAlignedRefiner(self.refiner, image_size)
         position = refiner(position, x, None, fine, K, keypoints.scale)
-        six = head(6)(nn.relu(Dense(self.head_dim)(x)))
-        rotation = rotations.from_6d(six * 10.0 + jnp.asarray(IDENTITY_6D)[None, None])
-        return ObjectOutput(position, rotation, head(1)(x)[..., 0], head(self.num_classes)(x), x)
+        return ObjectOutput(position, *rest, x)
+
+
+def object_heads(x: Float[Array, "b q d"], head_dim: int, num_classes: int) -> tuple[Array, Array, Array, Array]:
+    """Place [b,q,3] (in the crop's sides and depth behind the wrist), rotation, confidence and classes of queries.
+
+    Called in a module's compact method, whose layers these become.
+    """
+    place = head(3)(nn.relu(Dense(head_dim)(x)))
+    six = head(6)(nn.relu(Dense(head_dim)(x)))
+    rotation = rotations.from_6d(six * 10.0 + jnp.asarray(IDENTITY_6D)[None, None])
+    return place, rotation, head(1)(x)[..., 0], head(num_classes)(x)

@@ -40,6 +40,8 @@ def transform_config(config, component: str = "all") -> TransformConfig:
 
 
 def run(config, workdir: Path, input: str | None) -> dict:
+    if config.family != "amt":
+        raise UserError(f"config.family={config.family}: found {config.family}; --mode=train trains amt, not yet vmt")
     _check_backbone(config, missing=not (config.backbone.weights or config.train.start_from))
     root = find_root(config.data.root)
     source = open_source(root, config.data.split, config.data.part)
