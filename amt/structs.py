@@ -80,7 +80,7 @@ class Batch:
     a crop of something else, `shows_left` True where the side was guessed wrong on purpose: such a crop teaches nothing
     but the side. `frame` is the whole image fitted into a square; `frame_joints` are 2D joints in
     its sides (0..1), valid where they lie inside. Every label has its mask. When one component is trained alone, the
-    other's fields are None. `point_noise` (metres; None: none) is added to what the refiner starts from.
+    other's fields are None. `point_noise` (3 metres, 2 pixels; None: none) is added to what the refiner starts from.
     """
 
     image: UInt8[Array, "batch size size 3"]
@@ -104,7 +104,7 @@ class Batch:
     frame_has_hand: Bool[Array, " batch"]
     frame_known: Bool[Array, " batch"]
     frame_is_left: Bool[Array, " batch"]
-    point_noise: Float[Array, "batch 21 3"] | None = None
+    point_noise: Float[Array, "batch 21 5"] | None = None
 
 
 @flax.struct.dataclass

@@ -132,7 +132,7 @@ def augment_crop(key: Key[Array, ""], sample: Batch, config: AugmentConfig) -> B
         planes = pixels.warp(sample.image, _matmul(flip, H_old_new), config.image_size)
         sample = _labels(sample, R, K, config)
     planes = _appearance(planes, color, soft, config)
-    return sample.replace(image=pixels.to_image(planes), point_noise=_point_noise(noise_key, sample, config))
+    return sample.replace(image=pixels.to_image(planes), point_noise=_point_noise(noise_key, config))
 
 
 def _turn(
@@ -219,15 +219,14 @@ def _wrong_side(sample: Batch) -> Batch:
     )
 
 
-def _point_noise(key, sample: Batch, config) -> Float[Array, "21 3"] | None:
-    """What the refiner's first points are off by, metres: `joint_noise` all ways, `pixel_noise` across the view."""
+def _point_noise(key, config) -> Float[Array, "21 5"] | None:
+    """What the refiner's first points are off by: metres all ways, and pixels across the view. It sees no label."""
     if not (config.joint_noise and config.joint_noise_share) and not config.pixel_noise:
         return None
     share, points = jax.random.split(key)
     on = jax.random.bernoulli(share, config.joint_noise_share)
-    space, picture = jnp.split(jax.random.normal(points, (21, 5)), (3,), axis=1)
-    metres = jnp.maximum(sample.joints_3d[:, 2:], 0) / jnp.diagonal(sample.K)[None, :2]  # a pixel at that depth
-    return (space * jnp.where(on, config.joint_noise, 0.0)).at[:, :2].add(picture * config.pixel_noise * metres)
+    metres = jnp.tile(jnp.where(on, config.joint_noise, 0.0), 3)
+    return jax.random.normal(points, (21, 5)) * jnp.append(metres, jnp.full(2, config.pixel_noise))[None]
 
 
 def augment_frame(key: Key[Array, ""], sample: Batch, config: AugmentConfig) -> Batch:

@@ -49,7 +49,7 @@ class Perception(nn.Module):
         image: UInt8[Array, "b h w 3"],
         K: Float[Array, "b 3 3"],
         hand_model: HandModel,
-        point_noise: Float[Array, "b 21 3"] | None = None,
+        point_noise: Float[Array, "b 21 5"] | None = None,
     ) -> PerceptionOutput:
         features = self.encoder(image)
         keypoints = KeypointHead(name="keypoints")(features)
@@ -58,13 +58,23 @@ class Perception(nn.Module):
         coarse = coarse_head(features, keypoints, K, self.image_size, hand_model)
         hand = self.hand_encoder(coarse, features)
         refine = PixelAlignedRefiner(self.refiner, self.image_size, name="joint_refiner")
-        start = hand.joints if point_noise is None else hand.joints + point_noise
+        start = hand.joints if point_noise is None else disturbed(hand.joints, point_noise, K)
         joints = refine(start, hand.tokens, points, features.fine, K, keypoints.scale)
         evidence = jnp.concatenate([features.cls_token, hand.tokens.mean(1)], axis=-1)
         right = Mlp((self.coarse_width,), 1, name="side")(evidence)[:, 0] * 5.0
         objects = self.object_decoder(features.patch_tokens, features.fine, hand, keypoints, K, self.image_size)
         contacts = self.contact_decoder(hand, joints, objects.tokens, keypoints.scale)
         return PerceptionOutput(keypoints, points, coarse, hand, joints, right, objects, contacts)
+
+
+def disturbed(
+    points: Float[Array, "b n 3"], noise: Float[Array, "b n 5"], K: Float[Array, "b 3 3"]
+) -> Float[Array, "b n 3"]:
+    """Points moved by 3 metres of `noise`, and across the view by 2 pixels of it, at the depth where they are."""
+    metres, pixels = noise[..., :3], noise[..., 3:]
+    focal = jnp.stack([K[:, 0, 0], K[:, 1, 1]], axis=-1)
+    across = pixels * jnp.maximum(points[..., 2:], 0.0) / focal[:, None]
+    return points + metres + jnp.pad(across, ((0, 0), (0, 0), (0, 1)))
 
 
 class Amt(nn.Module):

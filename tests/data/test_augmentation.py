@@ -14,6 +14,7 @@ from amt.data.augmentation import AugmentConfig, augment, jitter_times
 from amt.data.pipeline import stack
 from amt.data.transforms import network_sample
 from amt.errors import UserError
+from amt.models.perception import disturbed
 from amt.structs import Batch
 from configs import base
 from tests.samples import BLACK, changed, make_sample
@@ -196,9 +197,11 @@ def test_noise_on_the_refiners_points_has_its_size(batch):
         return out.joints_3d, out.K, out.joints_2d, out.point_noise
 
     *_, noise = points(config(joint_noise=0.005, joint_noise_share=1.0))
+    noise, none = noise[..., :3], noise[..., 3:]
+    assert not none.any()
     assert np.asarray(noise).std() == pytest.approx(0.005, rel=0.03)
     joints_3d, K, joints_2d, noise = points(config(pixel_noise=2.0))
-    pixel = project(joints_3d + noise, K) - joints_2d
+    pixel = project(disturbed(joints_3d, noise, K), K) - joints_2d
     assert np.asarray(pixel).std() == pytest.approx(2.0, rel=0.03)
 
 

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 from scipy.ndimage import map_coordinates
 
 from amt.models import layers
@@ -84,6 +86,34 @@ def test_attention_equals_plain_numpy():
         heads.append(weights @ v[..., h])
     expected = linear("out", np.concatenate(heads, -1))
     np.testing.assert_allclose(module.apply(variables, x, context), expected, atol=1e-5)
+
+
+def test_entropy_of_attention_is_scipys_and_is_stored_only_on_request():
+    x, context = random(2, 3, 8), random(2, 5, 6, seed=1)
+    module = layers.Attention(num_heads=2)
+    variables = module.init(jax.random.key(0), x, context)
+    variables = {"params": jax.tree.map(lambda a: 5 * a, variables["params"])}
+    _, stored = module.apply(variables, x, context, mutable=["entropy"])
+    query, key = (
+        (y @ variables["params"][name]["kernel"] + variables["params"][name]["bias"]).reshape(2, -1, 2, 4)
+        for name, y in (("query", x), ("key", context))
+    )
+    p = scipy.special.softmax(np.einsum("bnhc,bmhc->bhnm", query, key) / 2, axis=-1)
+    expected = scipy.stats.entropy(p, axis=-1).mean((0, 2))
+    np.testing.assert_allclose(stored["entropy"]["heads"][0], expected, rtol=1e-4)
+    assert float(stored["entropy"]["log_keys"][0]) == pytest.approx(np.log(5))
+    assert isinstance(module.apply(variables, x, context), jax.Array)
+
+
+def test_dropout_acts_where_there_is_a_generator_and_only_there():
+    x = random(2, 3, 8)
+    block = layers.Block(layers.BlockConfig(2, 16, dropout=0.5))
+    variables = block.init(jax.random.key(0), x)
+    once, again, other = (block.apply(variables, x, rngs={"dropout": jax.random.key(k)}) for k in (0, 0, 1))
+    still = layers.Block(layers.BlockConfig(2, 16)).apply(variables, x, rngs={"dropout": jax.random.key(0)})
+    np.testing.assert_array_equal(once, again)
+    assert not np.allclose(once, other)
+    np.testing.assert_array_equal(block.apply(variables, x), still)
 
 
 def test_output_heads_start_near_their_bias():

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from amt import hand as hand_model
+from amt.data.augmentation import AugmentConfig, augment
 from amt.hand import skeleton
 from amt.models import factory
 from amt.models.encoder import PatchEncoder
 from amt.models.hand import CoarseHand, coordinate_frames, multi_coordinates
 from amt.models.keypoints import cell_centers, to_camera
+from amt.models.layers import BlockConfig
 from configs import base, demo
 from tests.samples import make_batch
 
@@ -82,7 +84,7 @@ def test_every_output_has_its_shape(config):
 
 @pytest.mark.parametrize("depth", [1, 4, 12])
 def test_the_encoder_has_the_interface_of_the_design(depth):
-    encoder = PatchEncoder(32, depth, 2, 32, (8, 16), fine_dim=8)
+    encoder = PatchEncoder(32, depth, BlockConfig(2, 32), (8, 16), fine_dim=8)
     image = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.uint8)
     out, _ = jax.eval_shape(lambda x: encoder.init_with_output(jax.random.key(0), x), image)
     assert out.cls_token.shape == (2, 32) and out.patch_tokens.shape == (2, 16, 32)
@@ -96,7 +98,7 @@ def test_shuffled_patches_are_seen():
     One patch of another colour moves, never to the rim, so that what it is next to does not change: with the
     embedding at zero the pooled token cannot tell.
     """
-    encoder = PatchEncoder(32, 1, 2, 32, (8, 16), fine_dim=8)
+    encoder = PatchEncoder(32, 1, BlockConfig(2, 32), (8, 16), fine_dim=8)
     rng = np.random.default_rng(0)
     patch = rng.integers(0, 256, (1, 1, 1, 3))
     odd = rng.integers(0, 256, (1, 1, 1, 3))
@@ -163,6 +165,29 @@ def test_a_longer_focal_length_moves_the_hand_away_and_nothing_else(perceive, ba
     relative = [out.coarse.joints - out.coarse.joints[:, :1] for out in (near_out, far_out)]
     np.testing.assert_allclose(relative[1], relative[0], atol=20e-3)
     assert np.abs(relative[1] - relative[0]).mean() < 2e-3
+
+
+def test_no_label_reaches_the_prediction(model, variables, batch):
+    """The same pictures with other labels, with noise on the refiner's points: bit for bit the same."""
+    noisy = AugmentConfig(SIZE, 1.0, 0.0, 0.0, joint_noise=0.005, joint_noise_share=1.0, pixel_noise=2.0, hue=0.1)
+    rng = np.random.default_rng(0)
+
+    def other(name, x):
+        if x is None or name in ("image", "frame", "K"):
+            return x
+        return (
+            rng.integers(0, 2, x.shape).astype(x.dtype)
+            if x.dtype.kind in "bi"
+            else x + rng.normal(size=x.shape).astype(x.dtype)
+        )
+
+    @jax.jit
+    def run(batch):
+        batch = augment(jax.random.key(0), batch, noisy)
+        return model.apply(variables, batch.image, batch.K, HAND, batch.point_noise, method="perceive")
+
+    changed = batch.replace(**{name: other(name, x) for name, x in vars(batch).items()})
+    jax.tree.map(np.testing.assert_array_equal, run(batch), run(changed))
 
 
 def test_crops_do_not_see_each_other(perceive, batch):

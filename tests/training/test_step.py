@@ -10,7 +10,7 @@ from jax.sharding import AxisType
 
 from amt import hand as hand_model
 from amt.data.pipeline import to_mesh
-from amt.models import factory
+from amt.models import factory, sigma_reparam
 from amt.training.sharding import AXES, batch_sharding, make_mesh, path_name
 from amt.training.step import OptimizerConfig, create_state, init_params, make_optimizer, make_train_step
 from configs import demo
@@ -35,8 +35,8 @@ class Run:
 
     def __init__(self, mesh, params, batch):
         optimizer = make_optimizer(OPTIMIZER)
-        model = factory.build(CONFIG.model, CONFIG.finder, CONFIG.data.image_size)
-        self.state = create_state(params, optimizer, mesh)
+        model = factory.build(CONFIG.model, CONFIG.finder, CONFIG.data.image_size, dropout=0.05)
+        self.state = create_state(params, optimizer, mesh, with_gains=True)
         weights = dict(CONFIG.train.loss)
         step = make_train_step(model, optimizer, weights, OPTIMIZER.ema_decay, HAND, self.state, mesh)
         self._batch = to_mesh(batch, batch_sharding(mesh))
@@ -95,6 +95,7 @@ def test_no_part_of_the_model_is_cut_off_from_the_loss(single, params):
     """A bias without a gradient stays. The finder reads tokens only, nothing reads `multi_scale`, and no data has
     labels for the kind and the force of a contact."""
     _, _, reference = single
+    params, _ = sigma_reparam.init(params)
     still = {
         path_name(path)
         for (path, before), after in zip(
@@ -123,6 +124,7 @@ def test_all_terms_are_finite_and_weighted_into_the_loss(single):
 def test_the_average_forgets_its_start_and_follows(single, params):
     """decay = min(0.99, (n + 1) / (n + 20)) for n = 0, 1, 2."""
     _, _, reference = single
+    params, _ = sigma_reparam.init(params)
     bounds = [np.prod([(n + 1) / (n + 20) for n in range(STEPS)])]
     for start, ema, last in zip(
         jax.tree.leaves(params),
