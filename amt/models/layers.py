@@ -111,7 +111,7 @@ class Attention(nn.Module):
             return Dense(width, name=name)(y).reshape(*y.shape[:2], self.num_heads, width // self.num_heads)
 
         query, key, value = split("query", x), split("key", context), split("value", context)
-        if self.is_mutable_collection("entropy"):
+        if self.is_mutable_collection("entropy") and not self.is_initializing():
             self.sow("entropy", "heads", attention_entropy(query, key))
             self.sow("entropy", "log_keys", jnp.log(float(key.shape[1])))
         with jax.numpy_dtype_promotion("standard"):  # it takes a softmax of bfloat16 products in float32

@@ -94,9 +94,9 @@ def test_entropy_of_attention_is_scipys_and_is_stored_only_on_request():
     variables = module.init(jax.random.key(0), x, context)
     variables = {"params": jax.tree.map(lambda a: 5 * a, variables["params"])}
     _, stored = module.apply(variables, x, context, mutable=["entropy"])
+    p = jax.tree.map(np.asarray, variables["params"])
     query, key = (
-        (y @ variables["params"][name]["kernel"] + variables["params"][name]["bias"]).reshape(2, -1, 2, 4)
-        for name, y in (("query", x), ("key", context))
+        (y @ p[name]["kernel"] + p[name]["bias"]).reshape(2, -1, 2, 4) for name, y in (("query", x), ("key", context))
     )
     p = scipy.special.softmax(np.einsum("bnhc,bmhc->bhnm", query, key) / 2, axis=-1)
     expected = scipy.stats.entropy(p, axis=-1).mean((0, 2))
