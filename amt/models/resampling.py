@@ -24,10 +24,12 @@ def resize_matrix(n_in: int, n_out: int, antialias: bool) -> Float[np.ndarray, "
     Pillow), the kernel is as wide as an output cell, and what lies outside is left out.
     """
     step = n_in / n_out
-    centers = (np.arange(n_out) + 0.5) * step - 0.5
     if antialias:
+        centers = (np.arange(n_out) + 0.5) * step - 0.5
         weights = cubic((np.arange(n_in)[None] - centers[:, None]) / max(step, 1.0), a=-0.5)
         return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    # In float32, as torch: its rounding of the centres is larger than all that the kernel adds.
+    centers = (np.arange(n_out, dtype=np.float32) + np.float32(0.5)) * np.float32(step) - np.float32(0.5)
     weights = np.zeros((n_out, n_in))
     first = np.floor(centers).astype(int)
     for tap in range(-1, 3):

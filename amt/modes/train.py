@@ -21,6 +21,7 @@ from amt.data.transforms import TransformConfig
 from amt.errors import UserError
 from amt.evaluation import baseline
 from amt.models import dinov2, weights
+from amt.models.encoder import Dinov2Encoder
 from amt.models.factory import build
 from amt.modes.common import Progress
 from amt.training import sharding
@@ -41,20 +42,20 @@ def transform_config(config, component: str = "all") -> TransformConfig:
 
 def run(config, workdir: Path, input: str | None) -> dict:
     if config.family != "amt":
-        raise UserError(f"config.family={config.family}: found {config.family}; --mode=train trains amt, not yet vmt")
-    _check_backbone(config, missing=not (config.backbone.weights or config.train.start_from))
+        raise UserError(f"config.family={config.family}: expected amt; --mode=train does not train vmt yet")
+    settings = weights.architecture(config.to_dict())
+    sizes = settings["model"], settings["finder"], settings["image_size"]
+    model = build(*sizes, config.backbone.to_dict(), config.train.dropout)
+    backbone = _backbone(config, model)
     root = find_root(config.data.root)
     source = open_source(root, config.data.split, config.data.part)
     transforms = transform_config(config)
     quarantine = Quarantine(workdir, jax.process_index())
     mesh = sharding.make_mesh(**config.mesh)
     hand = jax.tree.map(jnp.asarray, hand_model.load())
-    settings = weights.architecture(config.to_dict())
-    sizes = settings["model"], settings["finder"], settings["image_size"]
-    model = build(*sizes, config.backbone.to_dict(), config.train.dropout)
     learned = transform_config(config, config.train.component)
     feed = _feed(config, source, learned, mesh, quarantine)
-    params, fresh = _start(config, model, settings, hand)
+    params, fresh = _start(config, model, settings, hand, backbone)
     names = {f.name for f in dataclasses.fields(OptimizerConfig)}
     optimizer = OptimizerConfig(**{n: config.train[n] for n in names})
     loop = LoopConfig(**{f.name: config.train[f.name] for f in dataclasses.fields(LoopConfig)})
@@ -137,28 +138,40 @@ def _feed(config, source, learned: TransformConfig, mesh, quarantine) -> Feed:
     return cached_feed(iterator, cache, mesh, augmentation, config.seed)
 
 
-def _check_backbone(config, missing: bool) -> None:
-    """Raises `UserError` where a DINOv2 would start from random numbers."""
-    if missing and config.model.encoder != "conv":
-        raise UserError(
-            f"config.backbone.weights: empty, but config.model.encoder={config.model.encoder} starts from DINOv2's "
-            "weights; convert them with --mode=convert --input=HF_FOLDER and name the backbone.safetensors that it "
-            "writes, or learn from scratch with --config.model.encoder=conv"
-        )
+def _backbone(config, model) -> dict | None:
+    """DINOv2's parameters where the encoder is one: `backbone.weights`, else those in `train.start_from`.
+
+    Raises `UserError` for those of another DINOv2, and where it would start from random numbers.
+    """
+    encoder = model.perception.encoder
+    if not isinstance(encoder, Dinov2Encoder):
+        return None
+    if path := config.backbone.weights:
+        backbone, params = dinov2.load(path)
+        found, expected = (dinov2.architecture(x) for x in (backbone, encoder.backbone))
+        weights.check_architecture(found, expected, f"config.backbone.weights={path}")
+        return params
+    if path := config.train.start_from:
+        params = weights.load(weights.resolve(path))[0]["perception"]["encoder"].get("backbone", {})
+        shapes = {name: x.shape for name, x in flatten_dict(params, sep="/").items()}
+        if shapes == dinov2.parameter_shapes(encoder.backbone):
+            return params
+    raise UserError(
+        f"config.backbone.weights: empty, but config.model.encoder={config.model.encoder} starts from DINOv2's; "
+        "convert them with --mode=convert --input=HF_FOLDER and name the backbone.safetensors that it writes, or "
+        "learn from scratch with --config.model.encoder=conv"
+    )
 
 
-def _start(config, model, settings: dict, hand) -> tuple[dict, list[str]]:
-    """Fresh parameters, DINOv2's, or those of another run where names and shapes fit; and what stayed fresh of it.
+def _start(config, model, settings: dict, hand, backbone: dict | None) -> tuple[dict, list[str]]:
+    """Fresh parameters around `backbone`, or those of another run where names and shapes fit; and what stayed fresh.
 
-    Raises `UserError` for weights that do not fit.
+    Raises `UserError` for a run of which nothing fits.
     """
     path = config.train.start_from
     params = init_params(model, config.seed, settings["image_size"], config.finder.frame_size, hand)
-    if config.model.encoder != "conv" and config.backbone.weights:
-        backbone, given = dinov2.load(config.backbone.weights)
-        found, expected = (dinov2.architecture(x) for x in (backbone, model.perception.encoder.backbone))
-        weights.check_architecture(found, expected, f"config.backbone.weights={config.backbone.weights}")
-        params["perception"]["encoder"]["backbone"] = jax.tree.map(jnp.asarray, given)
+    if backbone is not None:
+        params["perception"]["encoder"]["backbone"] = jax.tree.map(jnp.asarray, backbone)
     if not path:
         return params, []
     given, _, _ = weights.load(weights.resolve(path))
@@ -167,7 +180,6 @@ def _start(config, model, settings: dict, hand) -> tuple[dict, list[str]]:
     if not fits:
         raise UserError(f"config.train.start_from={path}: no parameter has the name and shape of this configuration's")
     fresh = flat.keys() - fits
-    _check_backbone(config, missing=not config.backbone.weights and any(".backbone." in k for k in fresh))
     flat |= {k: jnp.asarray(given[k]) for k in fits}
     return unflatten_dict(flat, sep="."), sorted({".".join(k.split(".")[:2]) for k in fresh})
 

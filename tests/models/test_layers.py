@@ -120,3 +120,16 @@ def test_output_heads_start_near_their_bias():
     variables = layers.head(4, bias=2.0).init(jax.random.key(0), random(1, 256))
     assert (variables["params"]["bias"] == 2).all()
     assert float(jnp.std(variables["params"]["kernel"])) == pytest.approx(0.01, rel=0.1)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_products_and_their_gradients_accumulate_in_float32(dtype):
+    """Against float64: operands are rounded to the type, sums of 4096 terms are not."""
+    x, kernel, weight = jnp.asarray(random(3, 4096), dtype), random(4096, 5, seed=1), random(3, 5, seed=2)
+    out, pull = jax.vjp(layers.product, x, kernel)
+    to_x, to_kernel = pull(jnp.asarray(weight))
+    x, k, w = (np.asarray(jnp.asarray(y).astype(dtype), np.float64) for y in (x, kernel, weight))
+    assert (out.dtype, to_x.dtype, to_kernel.dtype) == (jnp.float32, dtype, jnp.float32)
+    np.testing.assert_allclose(out, x @ k, atol=1e-3)
+    np.testing.assert_allclose(to_kernel, x.T @ w, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(to_x, np.float64), w @ k.T, rtol=2**-8, atol=1e-5)

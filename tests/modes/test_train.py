@@ -8,9 +8,10 @@ import pytest
 
 from amt.errors import UserError
 from amt.inference.predictor import load_predictor
-from amt.models import weights
+from amt.models import dinov2, weights
 from amt.modes import evaluate, generate, train
 from configs import demo
+from tests.models import huggingface
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,32 @@ def _leaves(tree):
     import jax
 
     return jax.tree.leaves(tree)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"model.encoder": "dinov3"}, r"config\.model\.encoder=dinov3: expected one of conv, dinov2_small, "),
+        ({"model.grid": 15}, r"config\.model\.grid=15: expected 14 or 16"),
+        ({"model.grid": 16}, r"config\.data\.image_size=32: expected a multiple of 14 pixels"),
+        ({"backbone.num_frozen_blocks": 13}, r"num_frozen_blocks=13: expected 0 to 12"),
+        ({"backbone.dtype": "float16"}, r"config\.backbone\.dtype=float16: expected float32 or bfloat16"),
+        ({}, r"config\.backbone\.weights: empty, .* --mode=convert --input=HF_FOLDER"),
+        ({"train.start_from": str(weights.EMBEDDED)}, r"config\.backbone\.weights: empty"),
+        ({"backbone.weights": "nowhere"}, r"nowhere: no such file; expected a backbone\.safetensors"),
+        ({"backbone.weights": "TINY"}, r"config\.backbone\.weights=.*: depth is 3 there and 12 here"),
+    ],
+)
+def test_a_backbone_that_cannot_be_is_refused_at_once(change, says, tmp_path):
+    """Before any data is looked for: there is none."""
+    if change.get("backbone.weights") == "TINY":
+        folder = huggingface.write(tmp_path / "hf", huggingface.config(), huggingface.tensors())
+        dinov2.save(tmp_path / "backbone.safetensors", *dinov2.from_huggingface(folder))
+        change = {"backbone.weights": str(tmp_path / "backbone.safetensors")}
+    config = demo.get_config("tiny")
+    config.update_from_flattened_dict({"model.encoder": "dinov2_small"} | change)
+    with pytest.raises(UserError, match=says):
+        train.run(config, tmp_path, None)
 
 
 @pytest.mark.slow

@@ -11,6 +11,8 @@ from jax.sharding import AxisType
 from amt import hand as hand_model
 from amt.data.pipeline import to_mesh
 from amt.models import factory, sigma_reparam
+from amt.models.dinov2 import Dinov2
+from amt.models.encoder import Dinov2Encoder
 from amt.training.sharding import AXES, batch_sharding, make_mesh, path_name
 from amt.training.step import OptimizerConfig, create_state, init_params, make_optimizer, make_train_step
 from configs import demo
@@ -157,6 +159,31 @@ def test_only_kernels_decay():
     np.testing.assert_allclose(changed["Dense_0"]["kernel"], 1 - 3e-3 * 0.01, rtol=1e-6)
     np.testing.assert_array_equal(changed["Dense_0"]["bias"], 1)
     np.testing.assert_array_equal(changed["queries"], 1)
+
+
+def test_frozen_blocks_have_no_optimizer_state_and_stay():
+    """Two moments for every array that learns, none for the others; the embeddings and two of three blocks are frozen.
+
+    With a step of any gradient frozen arrays are the same to the bit, and the others are not.
+    """
+    backbone = Dinov2(16, 3, 2, position_grid=2, num_frozen_blocks=2)
+    tiny = factory.build(CONFIG.model, CONFIG.finder, 32)
+    model = tiny.clone(perception=tiny.perception.clone(encoder=Dinov2Encoder(backbone, 14, 8)))
+    shapes = jax.eval_shape(lambda: init_params(model, 0, 32, CONFIG.finder.frame_size, HAND))
+    shapes = {"perception": {"encoder": shapes["perception"]["encoder"]}, "finder": {"kernel": np.ones((2, 2))}}
+    params = jax.tree.map(lambda x: np.ones(x.shape, np.float32), shapes)
+    frozen = re.compile(r"perception/encoder/backbone/(patch|cls_token|mask_token|positions|block[01])\b.*")
+    optimizer = make_optimizer(OPTIMIZER, frozen=factory.frozen_parameters(model))
+    state = optimizer.init(params)
+    learns = {path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(params) if not frozen.match(path_name(p))}
+    moments = [path_name(p) for p, x in jax.tree_util.tree_leaves_with_path(state) if x.ndim > 0]
+    assert len(moments) == 2 * len(learns) and all(any(m.endswith(name) for name in learns) for m in moments)
+    gradient = jax.tree.map(lambda x: np.full_like(x, 0.1), params)
+    with jax.numpy_dtype_promotion("standard"):
+        for _ in range(2):  # the first step of the warm-up has rate 0
+            updates, state = jax.jit(optimizer.update)(gradient, state, params)
+    for path, update in jax.tree_util.tree_leaves_with_path(updates):
+        assert bool(np.any(update)) == (path_name(path) in learns), path_name(path)
 
 
 def test_another_seed_gives_other_parameters(params):
