@@ -16,6 +16,7 @@ def embedded():
 
 
 def test_crops_and_predictions_of_a_left_hand_are_those_of_the_mirrored_right_hand(embedded):
+    """Up to OpenCV's places in 1/32 of a pixel, which are others in the mirror; the picture is noise, the worst case."""
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (1, 480, 640, 3), np.uint8)
     box = cameras.Box(np.array([[300.0, 200.0]]), np.array([150.0]), np.array([-1.2]))
@@ -27,8 +28,8 @@ def test_crops_and_predictions_of_a_left_hand_are_those_of_the_mirrored_right_ha
         mirrored_box,
         np.array([True]),
     )
-    np.testing.assert_allclose(left.hand.joints, mirror.mirror_points(right.hand.joints), atol=1e-4)
-    np.testing.assert_allclose(left.hand.global_orient, right.hand.global_orient, atol=1e-4)
+    np.testing.assert_allclose(left.hand.joints, mirror.mirror_points(right.hand.joints), atol=1e-3)
+    np.testing.assert_allclose(left.hand.global_orient, right.hand.global_orient, atol=1e-3)
     assert left.hand.is_left.all() and not right.hand.is_left.any()
 
 
