@@ -9,6 +9,7 @@ from amt.data.device_cache import cache_iterator
 from amt.data.dexycb import DexYCB
 from amt.data.packed import Packed, make_plan, pack
 from amt.data.pipeline import train_iterator
+from amt.models import sigma_reparam
 from amt.training.checkpoint import Checkpoints
 from amt.training.step import TrainState
 from tests.data.layout import SUBJECTS, real_labels, write
@@ -36,7 +37,7 @@ def packed(source, tmp_path_factory):
 
 def state(step: int) -> TrainState:
     params = {"w": jnp.full((2, 2), float(step))}
-    return TrainState(jnp.int32(step), params, params, ())
+    return TrainState(jnp.int32(step), params, params, (), sigma_reparam.EMPTY)
 
 
 @pytest.mark.parametrize("way", ["tree", "packed", "cache", pytest.param("two workers", marks=pytest.mark.slow)])
