@@ -16,7 +16,7 @@ def embedded():
 
 
 def test_crops_and_predictions_of_a_left_hand_are_those_of_the_mirrored_right_hand(embedded):
-    """Up to OpenCV's places in 1/32 of a pixel, which are others in the mirror; the picture is noise, the worst case."""
+    """Up to OpenCV's places in 1/32 of a pixel, which are others in the mirror; noise is the worst picture."""
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (1, 480, 640, 3), np.uint8)
     box = cameras.Box(np.array([[300.0, 200.0]]), np.array([150.0]), np.array([-1.2]))

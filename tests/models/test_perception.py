@@ -164,7 +164,7 @@ def test_a_longer_focal_length_moves_the_hand_away_and_nothing_else(perceive, ba
     np.testing.assert_allclose(far_root[:, :2], near_root[:, :2], atol=1e-5)
     relative = [out.coarse.joints - out.coarse.joints[:, :1] for out in (near_out, far_out)]
     np.testing.assert_allclose(relative[1], relative[0], atol=30e-3)
-    assert np.abs(relative[1] - relative[0]).mean() < 2e-3
+    assert np.abs(relative[1] - relative[0]).mean() < 5e-3
 
 
 def test_no_label_reaches_the_prediction(model, variables, batch):
