@@ -23,6 +23,7 @@ from amt.models.resampling import resize
 PIXEL_MEAN, PIXEL_STD = 118.0, 64.0
 STRIDE = 16  # pixels per token and axis of what learns from scratch
 GRID_SIZE = 224  # pixels along which `Dinov2Encoder.grid` counts tokens
+FINE_CONVS = 3
 SCALE_DIM = 256  # channels of each tap in `multi_scale`
 MAX_WIDTH = 1024  # wider backbones' tokens (the giant's) are projected to this
 
@@ -85,7 +86,7 @@ class Dinov2Encoder(nn.Module):
     `grid` is how many tokens lie along 224 pixels: 16 is DINOv2's own; 14 shrinks the image to 196 pixels first
     (antialiased bicubic, Pillow's filter). `multi_scale` taps the blocks at 1/4, 1/2, 3/4 and all of the depth. `fine`
     has two cells per token and axis: `multi_scale` spread out, joined with what a linear layer sees of the 7 x 7 pixels
-    below each cell.
+    below each cell, and three 3 x 3 convolutions.
     """
 
     backbone: dinov2.Dinov2
@@ -109,6 +110,8 @@ class Dinov2Encoder(nn.Module):
         coarse = Dense(4 * self.fine_dim, name="spread")(multi_scale.reshape(b, rows, columns, 4 * SCALE_DIM))
         early = nn.relu(LayerNorm()(Dense(self.fine_dim)(space_to_depth(pixels, dinov2.PATCH // 2))))
         fine = nn.relu(LayerNorm()(depth_to_space(coarse, 2) + Dense(self.fine_dim, name="skip")(early)))
+        for _ in range(FINE_CONVS):
+            fine = nn.relu(LayerNorm()(Conv3x3(self.fine_dim)(fine)))
         patches = tokens[:, first:]
         patch_grid = patches.reshape(b, rows, columns, patches.shape[-1])
         return ImageFeatures(tokens[:, 0], patches, patch_grid, multi_scale, fine)
