@@ -15,9 +15,9 @@ from amt.losses.hand import (
     reprojection,
     weight_evenness,
 )
-from amt.losses.labels import NUM_CONTACTS, Labels, contact_labels, labels
+from amt.losses.labels import NUM_CONTACTS, Labels, contact_labels, labels, to_grasped
 from amt.losses.objects import match, object_losses
-from amt.losses.perception import perception_losses
+from amt.losses.perception import perception_losses, physical_losses
 from amt.losses.regularisation import (
     attention_entropy,
     diversity,
@@ -56,8 +56,10 @@ __all__ = [
     "object_losses",
     "penetration",
     "perception_losses",
+    "physical_losses",
     "reprojection",
     "smooth_l1",
+    "to_grasped",
     "total",
     "velocity",
     "weight_evenness",

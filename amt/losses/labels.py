@@ -40,18 +40,26 @@ def labels(batch: Batch, hand: HandModel) -> Labels:
     return Labels(R, vertices, *contact_labels(vertices, batch))
 
 
-def contact_labels(vertices: Float[Array, "b v 3"], batch: Batch) -> tuple[Float[Array, "b c 3"], Bool[Array, "b c"]]:
-    """Up to ten points of the hand within 5 mm of the surface of the grasped object, by farthest-point sampling."""
+def to_grasped(points: Float[Array, "b v 3"], batch: Batch) -> tuple[Float[Array, "b v"], Bool[Array, " b"]]:
+    """Metres from points in the crop's frame to the surface of the grasped object, negative inside; and known.
+
+    The object is its primitive (`amt.data.ycb`) at the label's pose.
+    """
     half, axis = (jnp.asarray(t) for t in primitive_table())
-    b = vertices.shape[0]
+    rows = jnp.arange(points.shape[0])
     index = jnp.maximum(batch.grasped, 0)
-    rows = jnp.arange(b)
     ids = batch.object_ids[rows, index]
     pose = batch.object_pose[rows, index]
     known = batch.hand_pose_valid & batch.object_valid[rows, index] & (batch.grasped >= 0)
-    local = jnp.einsum("bji,bvj->bvi", pose[:, :, :3], vertices - pose[:, None, :, 3])
-    near = jnp.abs(primitives.signed_distance(local, half[ids], axis[ids])) < CONTACT_DISTANCE
-    candidate = near & known[:, None]
+    local = jnp.einsum("bji,bvj->bvi", pose[:, :, :3], points - pose[:, None, :, 3])
+    return primitives.signed_distance(local, half[ids], axis[ids]), known
+
+
+def contact_labels(vertices: Float[Array, "b v 3"], batch: Batch) -> tuple[Float[Array, "b c 3"], Bool[Array, "b c"]]:
+    """Up to ten points of the hand within 5 mm of the surface of the grasped object, by farthest-point sampling."""
+    clearance, known = to_grasped(vertices, batch)
+    rows = jnp.arange(vertices.shape[0])
+    candidate = (jnp.abs(clearance) < CONTACT_DISTANCE) & known[:, None]
 
     def farthest(gap, _):
         pick = jnp.argmax(jnp.where(candidate, gap, -1.0), axis=1)
