@@ -79,7 +79,7 @@ def test_diversity_is_the_logarithms_below_the_margin(scale):
 def test_diversity_drives_samples_apart():
     joints = np.random.default_rng(2).normal(0, 0.001, (4, 21, 3)).astype(np.float32)
     valid = np.ones(4, bool)
-    gradient = jax.grad(losses.diversity)(joints, valid)
+    gradient = jax.jit(jax.grad(losses.diversity))(joints, valid)
     assert losses.diversity(joints - 1e-4 * gradient / np.abs(gradient).max(), valid) < losses.diversity(joints, valid)
 
 
