@@ -1,6 +1,5 @@
 """All terms of the perception model together."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -37,12 +36,12 @@ def physical_losses(
     """Terms of one frame that ask for no further label: contacts near both, physics of the still hand, diversity.
 
     Contact points are held against the label's hand and grasped object, the predicted hand against the object from
-    wrist to wrist, as in `object_losses`. Crops of no hand, or of the wrong side, ask for nothing.
+    wrist to wrist: it teaches the pose, not the distance. Crops of no hand, or of the wrong side, ask for nothing.
     """
     shown = batch.hand_visible & ~batch.shows_left
     to_object, known = to_grasped(out.contacts.points, batch)
     to_hand = nearest(out.contacts.points, target.vertices)
-    shift = batch.joints_3d[:, :1] - jax.lax.stop_gradient(out.coarse.joints[:, :1])
+    shift = batch.joints_3d[:, :1] - out.coarse.joints[:, :1]
     clearance, _ = to_grasped(out.coarse.vertices + shift, batch)
     every_force = jnp.broadcast_to(shown[:, None], out.contacts.force.shape[:2])
     return {
