@@ -80,12 +80,12 @@ def diversity(joints: Float[Array, "b 21 3"], valid: Bool[Array, " b"]) -> Float
     return jnp.where(count > 1, 0.5 * apart, 0.0)
 
 
-def kl_gains(gains: PyTree[Float[Array, "..."]], initial: PyTree[Float[Array, "..."]]) -> Float[Array, ""]:
-    """Mean KL(N(0, g^2) || N(0, 1)) = (g^2 - 1 - ln g^2) / 2 of the gains g relative to their initial values.
+def kl_gains(gains: PyTree[Float[Array, "..."]]) -> Float[Array, ""]:
+    """Mean KL(N(0, g^2) || N(0, 1)) = (g^2 - 1 - ln g^2) / 2 of the gains g of sigma-reparam.
 
-    Both trees have the same structure; no gain starts at zero. Source: DESIGN.md section 5.
+    Each is relative to its value at the start, where the term is least. Source: DESIGN.md section 5.
     """
-    ratios = [(g / g0).reshape(-1) for g, g0 in zip(jax.tree.leaves(gains), jax.tree.leaves(initial), strict=True)]
+    ratios = [g.reshape(-1) for g in jax.tree.leaves(gains)]
     if not ratios:
         return jnp.zeros(())
     square = jnp.concatenate(ratios) ** 2
