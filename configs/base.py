@@ -175,7 +175,7 @@ def train() -> dict:
         "component": "all",  # what learns: all, finder, perception
         "start_from": "",  # weights to start from: a folder of --mode=train or a file; empty: fresh ones
         "resume": True,  # from the newest checkpoint in the work directory
-        "loss": {  # weights of the terms, in the units of amt/losses.py. Heatmaps lead: they teach the image encoder
+        "loss": {  # weights of the terms, in the units of amt/losses. Heatmaps lead: they teach the image encoder
             # fastest. Objects and contacts weigh little: Adam scales their own layers up, the encoder stays the hand's.
             "keypoint_place": 1.0,
             "keypoint_depth": 1.0,

@@ -66,3 +66,12 @@ def test_a_collapsed_source_gives_the_targets_mean():
     np.testing.assert_allclose(found, np.broadcast_to(target.mean(0), (21, 3)), atol=1e-6)
     nothing = procrustes.align(collapsed, target, np.zeros(21, bool))
     assert all(np.isfinite(part).all() for part in nothing)
+
+
+def test_the_rotation_is_scipys():
+    rng = np.random.default_rng(8)
+    source = rng.normal(size=(21, 3)).astype(np.float32)
+    target, weights = rng.normal(size=(21, 3)).astype(np.float32), rng.uniform(0.1, 1, 21).astype(np.float32)
+    a, b = (x - np.average(x, axis=0, weights=weights) for x in (source, target))
+    expected, _ = Rotation.align_vectors(b, a, weights)
+    np.testing.assert_allclose(procrustes.align(source, target, weights)[1], expected.as_matrix(), atol=1e-4)

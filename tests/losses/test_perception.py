@@ -303,3 +303,15 @@ def test_the_total_forgets_no_term():
     assert losses.total(terms, {"a": 1.0, "b": 0.5}) == 3.5
     with pytest.raises(ValueError, match="'b'"):
         losses.total(terms, {"a": 1.0})
+
+
+def test_learned_joint_weights_start_as_the_fixed_ones(batch):
+    out, _ = perfect(batch)
+    moved = np.random.default_rng(1).normal(0, 0.01, out.joints.shape).astype(np.float32)
+    out, target = out.replace(joints=out.joints + moved), LABELS(batch)
+    fixed, learned = (
+        {k: float(v) for k, v in losses.hand_losses(out, batch, target, logits).items()}
+        for logits in (None, jnp.zeros(21))
+    )
+    assert learned.pop("hand_joint_weights") == pytest.approx(0, abs=1e-6)
+    assert learned == pytest.approx(fixed, rel=1e-5) and fixed["hand_refined"] > 0.05

@@ -1,0 +1,138 @@
+"""Terms of the hand: heatmap keypoints, joints of every stage, parameters, reprojection."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float
+
+from amt.geometry import cameras, rotations
+from amt.hand.skeleton import FINGERTIPS_21
+from amt.losses.common import DECIMETRES, distance, masked_mean, smooth_l1
+from amt.losses.labels import Labels
+from amt.models.keypoints import Keypoints, cell_centers
+from amt.models.perception import PerceptionOutput
+from amt.structs import Batch
+
+FINGERTIP_IMPORTANCE = 1.5
+CONFIDENT_ERROR = 0.1  # crop sides: a joint nearer than this to its label counts as seen
+NEAREST = 0.05  # metres: what lies nearer, or behind the camera, has no place in the image
+KNEE = 0.02  # crop sides: smaller errors in the image count squared
+
+
+def keypoint_losses(keypoints: Keypoints, batch: Batch) -> dict[str, Float[Array, ""]]:
+    """Places, depths and scale of the heatmap keypoints, and the cross-entropy of the heatmaps themselves."""
+    size = batch.image.shape[1]
+    uv = (batch.joints_2d + 0.5) / size
+    scale = batch.joints_3d[:, 0, 2] * size / batch.K[:, 0, 0]
+    safe = jnp.where(batch.joints_valid, scale, 1.0)
+    depth = (batch.joints_3d[..., 2] - batch.joints_3d[:, :1, 2]) / safe[:, None]
+    valid = batch.joints_valid
+    h, w = keypoints.log_heatmaps.shape[2:]
+
+    def soft_target(x, n):
+        cells = cell_centers(n)
+        width = 0.8 * (cells[1] - cells[0])
+        return jax.nn.softmax(-0.5 * ((cells[None, None] - x[..., None]) / width) ** 2, axis=-1)
+
+    ty, tx = soft_target(uv[..., 1], h), soft_target(uv[..., 0], w)
+    cross_entropy = -jnp.einsum("bjh,bjw,bjhw->bj", ty, tx, keypoints.log_heatmaps).mean(-1)
+    log_scale = jnp.abs(jnp.log(keypoints.scale) - jnp.log(safe))
+    return {
+        "keypoint_place": masked_mean(jnp.abs(keypoints.uv - uv).sum(-1).mean(-1), valid),
+        "keypoint_depth": masked_mean(jnp.abs(keypoints.depth - depth).mean(-1), valid),
+        "keypoint_scale": masked_mean(log_scale, valid),
+        "keypoint_heatmap": masked_mean(cross_entropy, valid),
+    }
+
+
+def joint_weights(logits: Float[Array, " 21"] | None = None) -> Float[Array, " 21"]:
+    """Weights of mean 1: 1.5 on fingertips, times learnable ones, 21 softmax(`logits`), where there are any."""
+    importance = jnp.ones(21).at[jnp.asarray(FINGERTIPS_21)].set(FINGERTIP_IMPORTANCE)
+    weights = importance if logits is None else importance * jax.nn.softmax(logits)
+    return weights / weights.mean()
+
+
+def adaptive_mpjpe(
+    predicted: Float[Array, "b 21 3"],
+    truth: Float[Array, "b 21 3"],
+    valid: Bool[Array, " b"],
+    logits: Float[Array, " 21"] | None = None,
+) -> Float[Array, ""]:
+    """Root-relative joint error in decimetres times `joint_weights`, the mean. Its partner is `weight_evenness`."""
+    error = distance(_root_relative(predicted), _root_relative(truth)) * DECIMETRES
+    return masked_mean((error * joint_weights(logits)[None]).mean(-1), valid)
+
+
+def weight_evenness(logits: Float[Array, " 21"]) -> Float[Array, ""]:
+    """The mean of -log w of the learnable weights w = 21 softmax(`logits`): 0 where all are 1, else positive.
+
+    A mean of 1 keeps the weights from going to zero together, but not from leaving the joint with the largest error.
+    With this term a joint of error e gets about 1 / (1 + e - mean e), as by the uncertainties of Kendall et al.,
+    "Multi-task learning using uncertainty to weigh losses", CVPR 2018.
+    """
+    return -jax.nn.log_softmax(logits).mean() - jnp.log(21.0)
+
+
+def reprojection(
+    points: Float[Array, "b n 3"],
+    pixels: Float[Array, "b n 2"],
+    K: Float[Array, "b 3 3"],
+    valid: Bool[Array, "b n"],
+    size: int,
+) -> Float[Array, ""]:
+    """Smooth L1 of projected points against their 2D labels, in sides of the crop of `size` pixels.
+
+    Its knee is at 2% of the crop. Points nearer than 5 cm or behind the camera are masked: their projection says
+    nothing of where to go.
+    """
+    error, ahead = _image_error(points, pixels, K, size)
+    return masked_mean(smooth_l1(error, KNEE).sum(-1), valid & ahead)
+
+
+def _image_error(points, pixels, K, size):
+    """(Differences in crop sides, which points lie ahead)."""
+    ahead = points[..., 2] > NEAREST
+    depth = jnp.where(ahead, points[..., 2], 1.0)
+    places = cameras.project(jnp.concatenate([points[..., :2], depth[..., None]], -1), K)
+    return (places - pixels) / size, ahead
+
+
+def _root_relative(x):
+    return x - x[:, :1]
+
+
+def hand_losses(
+    out: PerceptionOutput, batch: Batch, target: Labels, joint_logits: Float[Array, " 21"] | None = None
+) -> dict[str, Float[Array, ""]]:
+    """Joints of every stage (root-relative), rotations, shape, vertices, reprojection, confidence, side.
+
+    `joint_logits` are the learnable weights of the joints (`adaptive_mpjpe`).
+    """
+    valid, posed = batch.joints_valid, batch.hand_pose_valid
+
+    def joints(x):
+        return adaptive_mpjpe(x, batch.joints_3d, valid, joint_logits)
+
+    angles = rotations.geodesic_angle(out.coarse.rotations, target.rotations).mean(-1)
+    coarse = out.coarse.vertices - out.coarse.joints[:, :1]
+    vertex_error = distance(coarse, target.vertices - batch.joints_3d[:, :1]) * DECIMETRES
+    shape = ((out.coarse.betas - batch.betas) ** 2).mean(-1) + ((out.hand.betas - batch.betas) ** 2).mean(-1)
+    size = batch.image.shape[1]
+    everywhere = jnp.broadcast_to(valid[:, None], out.joints.shape[:2])
+    error, ahead = _image_error(out.joints, batch.joints_2d, batch.K, size)
+    seen = (jax.lax.stop_gradient(jnp.abs(error).sum(-1)) < CONFIDENT_ERROR) & ahead & valid[:, None]
+    confidence = optax.sigmoid_binary_cross_entropy(out.hand.confidence, seen.astype(jnp.float32)).mean(-1)
+    side = optax.sigmoid_binary_cross_entropy(out.right, 1.0 - batch.shows_left.astype(jnp.float32))
+    terms = {
+        "hand_keypoints": joints(out.keypoints_3d),
+        "hand_coarse": joints(out.coarse.joints),
+        "hand_corrected": joints(out.hand.joints),
+        "hand_refined": joints(out.joints),
+        "hand_rotation": masked_mean(angles, posed),
+        "hand_vertices": masked_mean(vertex_error.mean(-1), posed),
+        "hand_shape": masked_mean(shape, posed),
+        "reprojection": reprojection(out.joints, batch.joints_2d, batch.K, everywhere, size),
+        "hand_confidence": masked_mean(confidence, valid | ~batch.hand_visible),
+        "hand_side": masked_mean(side, valid | batch.shows_left),
+    }
+    return terms if joint_logits is None else terms | {"hand_joint_weights": weight_evenness(joint_logits)}

@@ -1,0 +1,72 @@
+"""What the terms compare with: computed from a batch's labels once."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from amt.data.ycb import primitive_table
+from amt.geometry import primitives
+from amt.hand import HandModel
+from amt.losses.common import distance
+from amt.structs import Batch
+
+CONTACT_DISTANCE = 0.005  # metres
+NUM_CONTACTS = 10
+
+
+@flax.struct.dataclass
+class Labels:
+    """The hand in the crop's frame and its contact points.
+
+    Kind (index of none, light, firm, manipulation) and force (newtons) belong to the points. None: no such labels; a
+    kind of -1 and a force of NaN are not known.
+    """
+
+    rotations: Float[Array, "b 16 3 3"]
+    vertices: Float[Array, "b 778 3"]
+    contacts: Float[Array, "b c 3"]
+    contacts_valid: Bool[Array, "b c"]
+    contact_kind: Int[Array, "b c"] | None = None
+    contact_force: Float[Array, "b c 3"] | None = None
+
+
+def labels(batch: Batch, hand: HandModel) -> Labels:
+    """Pose the hand model with the labels and find where it touches the grasped object."""
+    R = hand.rotations(batch.hand_pose)
+    R = R.at[:, 0].set(jnp.einsum("bij,bjk->bik", batch.R_crop_camera, R[:, 0]))
+    joints, vertices, _ = hand.from_rotations(R, batch.betas, jnp.zeros((R.shape[0], 3)))
+    vertices = vertices + (batch.joints_3d[:, 0] - joints[:, 0])[:, None]
+    return Labels(R, vertices, *contact_labels(vertices, batch))
+
+
+def to_grasped(points: Float[Array, "b v 3"], batch: Batch) -> tuple[Float[Array, "b v"], Bool[Array, " b"]]:
+    """Metres from points in the crop's frame to the surface of the grasped object, negative inside; and known.
+
+    The object is its primitive (`amt.data.ycb`) at the label's pose.
+    """
+    half, axis = (jnp.asarray(t) for t in primitive_table())
+    rows = jnp.arange(points.shape[0])
+    index = jnp.maximum(batch.grasped, 0)
+    ids = batch.object_ids[rows, index]
+    pose = batch.object_pose[rows, index]
+    known = batch.hand_pose_valid & batch.object_valid[rows, index] & (batch.grasped >= 0)
+    local = jnp.einsum("bji,bvj->bvi", pose[:, :, :3], points - pose[:, None, :, 3])
+    return primitives.signed_distance(local, half[ids], axis[ids]), known
+
+
+def contact_labels(vertices: Float[Array, "b v 3"], batch: Batch) -> tuple[Float[Array, "b c 3"], Bool[Array, "b c"]]:
+    """Up to ten points of the hand within 5 mm of the surface of the grasped object, by farthest-point sampling."""
+    clearance, known = to_grasped(vertices, batch)
+    rows = jnp.arange(vertices.shape[0])
+    candidate = (jnp.abs(clearance) < CONTACT_DISTANCE) & known[:, None]
+
+    def farthest(gap, _):
+        pick = jnp.argmax(jnp.where(candidate, gap, -1.0), axis=1)
+        point = vertices[rows, pick]
+        return jnp.minimum(gap, distance(vertices, point[:, None])), (point, candidate[rows, pick])
+
+    _, (points, valid) = jax.lax.scan(farthest, jnp.full(vertices.shape[:2], 1e3), None, length=NUM_CONTACTS)
+    count = candidate.sum(1)
+    valid = valid.swapaxes(0, 1) & (jnp.arange(NUM_CONTACTS)[None] < count[:, None])
+    return points.swapaxes(0, 1), valid

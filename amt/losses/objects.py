@@ -1,0 +1,60 @@
+"""Terms of the objects, after set matching."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+from amt.geometry import rotations
+from amt.losses.common import DECIMETRES, distance, masked_mean, smooth_l1
+from amt.models.objects import ObjectOutput
+from amt.structs import Batch
+
+
+def match(cost: Float[Array, "b q n"], valid: Bool[Array, "b n"]) -> Int[Array, "b n"]:
+    """The query that each label is given to, one to one and cheapest; masked labels get what is left."""
+    cost = jnp.where(valid[:, None], cost, 0.0)
+
+    def assign(c):
+        rows, columns = optax.assignment.hungarian_algorithm(c)
+        return jnp.zeros(c.shape[1], rows.dtype).at[columns].set(rows)
+
+    return jax.vmap(assign)(jax.lax.stop_gradient(cost))
+
+
+def object_losses(
+    out: ObjectOutput, wrist: Float[Array, "b 3"], batch: Batch, symmetries: Float[Array, "22 24 3 3"]
+) -> dict[str, Float[Array, ""]]:
+    """Position, rotation up to the primitive's symmetries, class and confidence of matched queries.
+
+    Positions are compared from the wrist, the predicted `wrist` and the label's: how far the hand is from the camera
+    is the keypoints' to learn. `symmetries` [id, 24, 3, 3]: rotations that leave an object's shape as it is.
+    """
+    n = min(out.position.shape[1], batch.object_valid.shape[1])
+    ids, valid, pose = batch.object_ids[:, :n], batch.object_valid[:, :n], batch.object_pose[:, :n]
+    predicted = out.position - jax.lax.stop_gradient(wrist)[:, None]
+    offset = pose[..., 3] - batch.joints_3d[:, :1]
+    gap = jnp.abs(predicted[:, :, None] - offset[:, None]).sum(-1) * DECIMETRES
+    log_classes = jax.nn.log_softmax(out.classes, axis=-1)
+    b, q = out.position.shape[:2]
+    rows = jnp.arange(b)[:, None]
+    # Places decide: queries that specialise in places learn sooner than queries that specialise in classes.
+    named = log_classes[rows[:, :, None], jnp.arange(q)[None, :, None], ids[:, None]]
+    cost = gap - 0.1 * (named + jax.nn.log_sigmoid(out.confidence)[..., None])
+    chosen = match(cost, valid)
+
+    error = distance(predicted[rows, chosen], offset) * DECIMETRES
+    # Half the distance beside its smooth L1: the square alone hardly pulls on the last centimetre.
+    smooth = smooth_l1(error) + 0.5 * error
+    same = jnp.einsum("bnij,bnsjk->bnsik", pose[..., :3], symmetries[ids])
+    candidates = rotations.geodesic_angle(out.rotation[rows, chosen][:, :, None], same)
+    classes = -log_classes[rows, chosen, ids]
+    real = jnp.zeros((b, q)).at[rows, chosen].set(valid.astype(jnp.float32))
+    confidence = optax.sigmoid_binary_cross_entropy(out.confidence, real).mean(-1)
+    labelled = batch.hand_visible & ~batch.shows_left
+    return {
+        "object_position": masked_mean(smooth, valid),
+        "object_rotation": masked_mean(candidates.min(-1), valid),
+        "object_class": masked_mean(classes, valid),
+        "object_confidence": masked_mean(confidence, labelled),
+    }
