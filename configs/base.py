@@ -168,6 +168,7 @@ def train() -> dict:
         "clip_norm": 1.0,  # of the global gradient
         "ema_decay": 0.999,
         "dropout": 0.1,  # in transformer blocks, not in DINOv2's
+        "loss_schedules": True,  # weights of diversity, refined joints and physics change by epoch (amt/losses)
         "sigma_reparam": True,  # attention and MLP weights as gain / sigma(W) W; files hold plain weights
         "log_every": 50,  # steps
         "eval_every": 2_000,  # steps
@@ -175,8 +176,9 @@ def train() -> dict:
         "component": "all",  # what learns: all, finder, perception
         "start_from": "",  # weights to start from: a folder of --mode=train or a file; empty: fresh ones
         "resume": True,  # from the newest checkpoint in the work directory
-        "loss": {  # weights of the terms, in the units of amt/losses. Heatmaps lead: they teach the image encoder
-            # fastest. Objects and contacts weigh little: Adam scales their own layers up, the encoder stays the hand's.
+        "loss": {  # weights of the terms, in the units of amt/losses; 0 leaves one out. Heatmaps lead: they teach the
+            # image encoder fastest. Objects and contacts weigh little: Adam scales their own layers up, the encoder
+            # stays the hand's.
             "keypoint_place": 1.0,
             "keypoint_depth": 1.0,
             "keypoint_scale": 0.3,
@@ -197,6 +199,14 @@ def train() -> dict:
             "object_confidence": 0.05,
             "contact_point": 0.05,
             "contact_confidence": 0.02,
+            "contact_placement": 0.02,
+            "hand_joint_weights": 0.1,  # keeps the learned weights of the joints together; 0: they are fixed
+            "physics_joint_limits": 0.1,
+            "physics_penetration": 0.1,
+            "physics_force": 0.1,
+            "diversity": 0.02,
+            "kl": 0.001,
+            "attention_entropy": 0.001,
             "finder_heatmap": 0.3,
             "finder_place": 0.3,
             "finder_side": 0.2,

@@ -17,7 +17,7 @@ from amt.losses.hand import (
 )
 from amt.losses.labels import NUM_CONTACTS, Labels, contact_labels, labels, to_grasped
 from amt.losses.objects import match, object_losses
-from amt.losses.perception import perception_losses, physical_losses
+from amt.losses.perception import PHYSICAL, perception_losses, physical_losses
 from amt.losses.regularisation import (
     attention_entropy,
     diversity,
@@ -32,6 +32,7 @@ from amt.losses.schedules import SCHEDULES, total
 
 __all__ = [
     "NUM_CONTACTS",
+    "PHYSICAL",
     "SCHEDULES",
     "Labels",
     "adaptive_mpjpe",

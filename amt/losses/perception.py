@@ -12,6 +12,8 @@ from amt.losses.regularisation import diversity, excess_force, flexion_angles, j
 from amt.models.perception import PerceptionOutput
 from amt.structs import Batch
 
+PHYSICAL = ("contact_placement", "physics_joint_limits", "physics_penetration", "physics_force", "diversity")
+
 
 def perception_losses(
     out: PerceptionOutput,
@@ -33,7 +35,7 @@ def perception_losses(
 def physical_losses(
     out: PerceptionOutput, batch: Batch, target: Labels, hand: HandModel
 ) -> dict[str, Float[Array, ""]]:
-    """Terms of one frame that ask for no further label: contacts near both, physics of the still hand, diversity.
+    """The terms `PHYSICAL` of one frame, which ask for no further label: contacts, the still hand, diversity.
 
     Contact points are held against the label's hand and grasped object, the predicted hand against the object from
     wrist to wrist: it teaches the pose, not the distance. Crops of no hand, or of the wrong side, ask for nothing.

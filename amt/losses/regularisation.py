@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from amt import metrics
 from amt.geometry import rotations
 from amt.hand import HandModel
 from amt.losses.common import DECIMETRES, distance, masked_mean
@@ -92,14 +91,14 @@ def kl_gains(gains: PyTree[Float[Array, "..."]]) -> Float[Array, ""]:
     return 0.5 * (square - 1.0 - jnp.log(jnp.maximum(square, TINY))).mean()
 
 
-def attention_entropy(probabilities: Float[Array, "b h n m"]) -> Float[Array, ""]:
-    """(H - 0.5 log m)^2, the mean over heads; H is a head's mean entropy in nats over samples and queries.
+def attention_entropy(stored: PyTree[Float[Array, "2 heads"]]) -> Float[Array, ""]:
+    """(H - 0.5 log m)^2, the mean over heads; H is a head's mean entropy in nats over samples and queries, m its keys.
 
-    Collapse of attention, H near 0, is described by Zhai et al., "Stabilizing Transformer Training by Preventing
-    Attention Entropy Collapse", ICML 2023.
+    `stored` is what every attention left in the collection `entropy`: H and log m. Collapse of attention, H near 0, is
+    described by Zhai et al., "Stabilizing Transformer Training by Preventing Attention Entropy Collapse", ICML 2023.
     """
-    entropy = metrics.attention_entropy(probabilities).mean(0)
-    return ((entropy - 0.5 * jnp.log(float(probabilities.shape[-1]))) ** 2).mean()
+    gaps = [entropy - 0.5 * even for entropy, even in jax.tree.leaves(stored)]
+    return (jnp.concatenate(gaps) ** 2).mean()
 
 
 def velocity(points: Float[Array, "b t *n 3"], valid: Bool[Array, "b t"]) -> Float[Array, ""]:

@@ -97,8 +97,8 @@ class BlockConfig:
 class Attention(nn.Module):
     """Multi-head attention of `x` to `context`.
 
-    With a mutable collection `entropy` it also stores the mean entropy of each head's attention, [num_heads] nats, and
-    `log_keys`, the entropy of attention that is even.
+    With a mutable collection `entropy` it also stores [2, num_heads] nats: the mean entropy of each head's attention,
+    and that of attention that is even.
     """
 
     num_heads: int
@@ -112,8 +112,8 @@ class Attention(nn.Module):
 
         query, key, value = split("query", x), split("key", context), split("value", context)
         if self.is_mutable_collection("entropy") and not self.is_initializing():
-            self.sow("entropy", "heads", attention_entropy(query, key))
-            self.sow("entropy", "log_keys", jnp.log(float(key.shape[1])))
+            entropy = attention_entropy(query, key)
+            self.sow("entropy", "heads", jnp.stack([entropy, jnp.full_like(entropy, jnp.log(key.shape[1]))]))
         with jax.numpy_dtype_promotion("standard"):  # it takes a softmax of bfloat16 products in float32
             out = jax.nn.dot_product_attention(query, key, value)
         return Dense(width, nn.initializers.normal(0.02), name="out")(out.reshape(x.shape))

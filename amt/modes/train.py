@@ -27,7 +27,7 @@ from amt.modes.common import Progress
 from amt.training import sharding
 from amt.training.feed import Feed, augmented_feed, cached_feed, host_feed
 from amt.training.loop import LoopConfig, train
-from amt.training.step import OptimizerConfig, TrainState, init_params
+from amt.training.step import Objective, OptimizerConfig, TrainState, init_params
 
 VALIDATION_SAMPLES = 512
 MEAN_SAMPLES = 4000  # of the training set, for the baseline
@@ -70,7 +70,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
             _validation(model, hand, config, transforms, root, quarantine),
             optimizer,
             loop,
-            config.train.loss,
+            _objective(config, len(source)),
             mesh,
             settings,
             workdir,
@@ -91,6 +91,15 @@ def run(config, workdir: Path, input: str | None) -> dict:
         **scores,
         "weights": str(workdir / "weights.safetensors"),
     }
+
+
+def _objective(config, num_samples: int) -> Objective:
+    """Raises `UserError` for weights of terms that are not computed as the rest of the configuration is."""
+    train = config.train
+    if train.loss.kl and not train.sigma_reparam:
+        raise UserError(f"config.train.loss.kl={train.loss.kl}: needs config.train.sigma_reparam; set one or the other")
+    epoch = num_samples / train.batch_size if train.loss_schedules else 0.0
+    return Objective(train.loss.to_dict(), train.component, epoch)
 
 
 def augment_config(config, component: str = "all") -> tuple[TransformConfig, AugmentConfig]:
@@ -172,6 +181,8 @@ def _start(config, model, settings: dict, hand, backbone: dict | None) -> tuple[
     params = init_params(model, config.seed, settings["image_size"], config.finder.frame_size, hand)
     if backbone is not None:
         params["perception"]["encoder"]["backbone"] = jax.tree.map(jnp.asarray, backbone)
+    if config.train.loss.hand_joint_weights:
+        params["perception"]["joint_logits"] = jnp.zeros(21)
     if not path:
         return params, []
     given, _, _ = weights.load(weights.resolve(path))

@@ -18,6 +18,7 @@ from amt.training import sharding
 from amt.training.checkpoint import Checkpoints
 from amt.training.feed import Feed
 from amt.training.step import (
+    Objective,
     OptimizerConfig,
     TrainState,
     create_state,
@@ -30,10 +31,9 @@ COMPONENTS = ("finder", "perception")
 
 @dataclasses.dataclass(frozen=True)
 class LoopConfig:
-    """Counts in steps. `component` is what learns: all, finder or perception."""
+    """Counts in steps."""
 
     batch_size: int
-    component: str
     log_every: int
     eval_every: int
     checkpoint_every: int
@@ -48,7 +48,7 @@ def train(
     validate: Callable[[dict], Mapping[str, float]],
     optimizer_config: OptimizerConfig,
     loop: LoopConfig,
-    weights: Mapping[str, float],
+    objective: Objective,
     mesh: jax.sharding.Mesh,
     settings: Mapping[str, Any],
     workdir: Path,
@@ -65,14 +65,14 @@ def train(
     """
     sharding.check_batch(loop.batch_size, mesh, "config.train.batch_size")
     checkpoints = Checkpoints(workdir / "checkpoints", settings)
-    if loop.component not in ("all", *COMPONENTS):
-        raise UserError(f"config.train.component={loop.component}: expected all, {' or '.join(COMPONENTS)}")
-    optimizer = make_optimizer(optimizer_config, loop.component, frozen_parameters(model))
+    if objective.component not in ("all", *COMPONENTS):
+        raise UserError(f"config.train.component={objective.component}: expected all, {' or '.join(COMPONENTS)}")
+    optimizer = make_optimizer(optimizer_config, objective.component, frozen_parameters(model))
     state = create_state(params, optimizer, mesh, loop.sigma_reparam)
     if loop.resume and (restored := checkpoints.restore(state, feed.iterator)) is not None:
         state = restored
     step_fn = make_train_step(
-        model, optimizer, weights, optimizer_config.ema_decay, hand, state, mesh, loop.component, feed.prepare, seed
+        model, optimizer, objective, optimizer_config.ema_decay, hand, state, mesh, feed.prepare, seed
     )
     average = jax.jit(TrainState.averaged)
     first = int(state.step)

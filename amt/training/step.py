@@ -55,6 +55,30 @@ class OptimizerConfig:
     ema_decay: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """What is minimised: `weights` of all terms by name; those of weight 0 are not computed.
+
+    With a `component` (finder or perception) only its terms are. `steps_per_epoch` times the schedules of
+    `losses.SCHEDULES`; 0 leaves them out.
+    """
+
+    weights: Mapping[str, float]
+    component: str = "all"
+    steps_per_epoch: float = 0.0
+
+    def has(self, *names: str) -> bool:
+        return any(self.weights.get(name) for name in names)
+
+    def total(self, terms: dict[str, Array], step: Int[Array, ""]) -> tuple[Float[Array, ""], dict[str, Array]]:
+        """The weighted sum, and the terms that are in it. Raises `ValueError` for a term without a weight."""
+        if unknown := sorted(set(terms) - set(self.weights)):
+            raise ValueError(f"loss terms without a weight: {unknown}")
+        terms = {name: value for name, value in terms.items() if self.weights[name]}
+        epoch = step.astype(jnp.float32) / self.steps_per_epoch if self.steps_per_epoch else jnp.inf
+        return losses.total(terms, {name: self.weights[name] for name in terms}, epoch), terms
+
+
 def make_optimizer(
     config: OptimizerConfig, component: str = "all", frozen: Callable[[str], bool] | None = None
 ) -> optax.GradientTransformation:
@@ -124,40 +148,48 @@ def symmetry_table() -> Float[np.ndarray, "22 24 3 3"]:
 def make_train_step(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
-    weights: Mapping[str, float],
+    objective: Objective,
     ema_decay: float,
     hand: HandModel,
     state: TrainState,
     mesh: Mesh,
-    component: str = "all",
     prepare: Prepare | None = None,
     seed: int = 0,
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]:
     """The jitted step: the state is donated, gradients are averaged over the mesh by the compiler.
 
-    With a `component` (finder or perception) only its losses are computed and only it learns. What the step is fed
-    is a `Batch`, or what `prepare` makes one of (`amt.training.feed`). Dropout is a function of `seed` and the step.
+    What the step is fed is a `Batch`, or what `prepare` makes one of (`amt.training.feed`). Dropout is a function of
+    `seed` and the step.
     """
     table = jnp.asarray(symmetry_table())
-    weights = dict(weights)
 
-    def loss(params, spectral, batch, rng):
-        params, spectral = sigma_reparam.fold(params, spectral)
-        apply = functools.partial(model.apply, {"params": params}, rngs={"dropout": rng})
-        terms = {}
-        if component != "finder":
-            out = apply(batch.image, batch.K, hand, batch.point_noise, method="perceive")
-            terms |= losses.perception_losses(out, batch, hand, table)
-        if component != "perception":
-            terms |= losses.finder_losses(apply(batch.frame, method="find"), batch)
-        value = losses.total(terms, {k: weights[k] for k in weights if component == "all" or k in terms})
-        return value, (terms, spectral)
+    def loss(params, spectral, batch, step):
+        rng = jax.random.fold_in(jax.random.key(seed), step)
+        plain, after = sigma_reparam.fold(params, spectral)
+        collections = ["entropy"] if objective.has("attention_entropy") else []
+        apply = functools.partial(model.apply, {"params": plain}, rngs={"dropout": rng}, mutable=collections)
+        terms, stored = {}, []
+        if objective.component != "finder":
+            out, seen = apply(batch.image, batch.K, hand, batch.point_noise, method="perceive")
+            stored.append(seen)
+            terms |= losses.perception_losses(out, batch, hand, table, plain["perception"].get("joint_logits"))
+            if objective.has(*losses.PHYSICAL):
+                terms |= losses.physical_losses(out, batch, losses.labels(batch, hand), hand)
+        if objective.component != "perception":
+            found, seen = apply(batch.frame, method="find")
+            stored.append(seen)
+            terms |= losses.finder_losses(found, batch)
+        if objective.has("attention_entropy"):
+            terms["attention_entropy"] = losses.attention_entropy(stored)
+        if objective.has("kl"):
+            terms["kl"] = losses.kl_gains(sigma_reparam.gains(params, spectral))
+        value, terms = objective.total(terms, step)
+        return value, (terms, after)
 
     def step(state, fed):
         batch = fed if prepare is None else prepare(state.step, fed)
-        rng = jax.random.fold_in(jax.random.key(seed), state.step)
         grad = jax.value_and_grad(loss, has_aux=True)
-        (value, (terms, spectral)), gradient = grad(state.params, state.spectral, batch, rng)
+        (value, (terms, spectral)), gradient = grad(state.params, state.spectral, batch, state.step)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes int and float on purpose
             updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -17,7 +17,7 @@ from amt.models.keypoints import Keypoints, cell_centers
 from amt.models.objects import ObjectOutput
 from amt.models.perception import PerceptionOutput
 from amt.training.step import symmetry_table
-from configs import base
+from configs import demo
 from tests.samples import HAND, make_batch
 
 QUERIES, CELLS, SIZE = 10, 8, 32
@@ -29,7 +29,7 @@ TERMS = jax.jit(
         **losses.finder_losses(found, batch),
     }
 )
-WEIGHTS = base.get_config().train.loss.to_dict()
+WEIGHTS = {name: weight for name, weight in demo.get_config().train.loss.items() if weight}
 
 
 def touching(batch):

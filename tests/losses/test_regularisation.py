@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 from amt import losses
 from amt.data.ycb import OBJECTS
 from amt.geometry.primitives import signed_distance
+from amt.models.layers import attention_entropy
 from tests.samples import HAND
 
 FIVE = np.ones(5, bool)
@@ -108,11 +109,11 @@ def test_kl_of_gains_is_the_gaussians():
 
 
 def test_attention_entropy_of_known_heads():
-    """Heads that see 2, all and 4 of 16 keys alike: H = log 2, log 16, log 4, which is half of log 16."""
-    p = np.zeros((2, 3, 5, 16), np.float32)
-    p[:, 0, :, :2], p[:, 1], p[:, 2, :, 3:7] = 1 / 2, 1 / 16, 1 / 4
-    expected = (np.log(2) ** 2 + np.log(4) ** 2 + 0) / 3
-    assert losses.attention_entropy(p) == pytest.approx(expected, rel=1e-4)
+    """Heads that see 2, all and 4 of 16 keys alike, and one that sees 1 of 4 in another layer."""
+    first = np.log(np.float32([[2, 16, 4], [16, 16, 16]]))
+    second = np.log(np.float32([[1], [4]]))
+    expected = (np.log(2) ** 2 + np.log(4) ** 2 + 0 + np.log(2) ** 2) / 4
+    assert losses.attention_entropy([{"a": (first,)}, {"b": (second,)}]) == pytest.approx(expected, rel=1e-4)
 
 
 def test_velocity_is_the_second_difference():
@@ -206,7 +207,7 @@ def every_term(joints, R, logits, gains, valid):
     each = jnp.broadcast_to(valid[:, None], joints.shape[:2])
     half, axis = (jnp.asarray(x) for x in OBJECTS[1].primitive)
     clearance = signed_distance(joints, half[None], axis[None])
-    scores = jax.nn.softmax(joints * 200.0, axis=-1)[:, None]
+    apart = joints[:, :, None] * 200.0
     sequence = jnp.stack([joints] * 4, axis=1)
     return {
         "mpjpe": losses.adaptive_mpjpe(joints, jnp.zeros_like(joints), valid, logits),
@@ -220,9 +221,13 @@ def every_term(joints, R, logits, gains, valid):
         "force": losses.excess_force(joints * 100.0, each),
         "diversity": losses.diversity(joints, valid),
         "kl": losses.kl_gains({"g": gains}),
-        "entropy": losses.attention_entropy(scores),
+        "entropy": losses.attention_entropy(_both(attention_entropy(apart, apart))),
         "velocity": losses.velocity(sequence, jnp.broadcast_to(valid[:, None], sequence.shape[:2])),
     }
+
+
+def _both(entropy):
+    return [jnp.stack([entropy, jnp.full_like(entropy, jnp.log(21.0))])]
 
 
 VALUES = jax.jit(every_term)
