@@ -51,7 +51,7 @@ def data() -> dict:
         "color_jitter": 0.3,  # training: gain, tint, offset, noise
         "min_visible_share": 0.6,  # samples with fewer of their joints inside the image are not learned from
         "num_workers": 1,  # Grain processes that decode; 0 decodes in this process
-        "augment": "host",  # host: the jitters above, as the embedded weights were trained; device: in the train step
+        "augment": "device",  # device: in the train step; host: the jitters above, as the embedded weights were trained
         "context": 1.25,  # augment=device: side of the image that is read / side of the crop, room for the turns
         "augmentation": augmentation(),
         "feed": "stream",  # stream: read from disk; cache: decoded once into the devices' memory (augment=device)
