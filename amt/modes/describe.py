@@ -1,0 +1,134 @@
+"""`--mode=describe`: what the model's components cost for one sample; nothing is allocated, no data are read."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
+
+from amt import hand as hand_model
+from amt.errors import UserError
+from amt.models import cost, weights
+from amt.models.factory import build, build_vmt, frozen_parameters
+
+COMPONENTS = {  # paths in the model by name; what lies in none of them belongs to the empty path
+    "amt": {
+        "finder": "finder",
+        "backbone": "perception/encoder/backbone",
+        "image_encoder": "perception/encoder",
+        "keypoints": "perception/keypoints",
+        "coarse_hand": "perception/coarse_hand",
+        "hand_encoder": "perception/hand_encoder",
+        "joint_refiner": "perception/joint_refiner",
+        "side": "perception/side",
+        "object_decoder": "perception/object_decoder",
+        "contact_decoder": "perception/contact_decoder",
+        "rest": "",
+    },
+    "vmt": {
+        "hand_encoder": "hand_encoder",
+        "object_encoder": "object_encoder",
+        "object_heads": "",
+        "contact_encoder": "contact_encoder",
+    },
+}
+FIGURES = ("parameters", "trainable_parameters", "activation_bytes", "forward_flops", "training_flops")
+UNITS = (("parameters", 1e6, "M"), ("trainable", 1e6, "M"), ("kept", 1e6, "MB"), ("forward", 1e9, "GFLOP"))
+UNITS = (*UNITS, ("training", 1e9, "GFLOP"))
+
+
+class Subject(NamedTuple):
+    """A model, the abstract inputs of one sample, what else it is given, and which parameters learn."""
+
+    model: nn.Module
+    inputs: tuple[jax.ShapeDtypeStruct, ...]
+    constants: tuple[Any, ...]
+    is_trained: Callable[[str], bool]
+    learned: Callable[[Any], Any]  # the part of the model's output that is learned from
+
+
+def run(config, workdir: Path, input: str | None) -> dict:
+    subject = _subject(config)
+    components = COMPONENTS[config.family]
+
+    def apply(params, *inputs, **settings):
+        return subject.model.apply({"params": params}, *inputs, *subject.constants, **settings)
+
+    def learn(params, rng, *inputs):
+        return subject.learned(apply(params, *inputs, rngs={"dropout": rng}))
+
+    rng = jax.eval_shape(lambda: jax.random.key(0))
+    variables = jax.eval_shape(lambda rng, *x: subject.model.init(rng, *x, *subject.constants), rng, *subject.inputs)
+    params = variables["params"]
+    sizes = {path: x.size for path, x in flatten_dict(params, sep="/").items()}
+    trainable = {path: size for path, size in sizes.items() if subject.is_trained(path)}
+    forward = cost.forward_flops(apply, params, *subject.inputs)
+    training, activations = cost.training_cost(learn, params, subject.is_trained, rng, *subject.inputs)
+    figures = [cost.by_component(x, components) for x in (sizes, trainable, activations, forward, training)]
+    shapes = _output_shapes(apply, params, subject.inputs, components)
+    rows = [
+        {"name": name, **{key: figure[name] for key, figure in zip(FIGURES, figures)}, "outputs": shapes.get(name, {})}
+        for name in components
+        if any(figure[name] for figure in figures)
+    ]
+    print_components(rows)
+    return {**{key: sum(row[key] for row in rows) for key in FIGURES}, "components": rows}
+
+
+def print_components(rows: list[dict]) -> None:
+    """A line per component, for one sample."""
+    heads = [f"{name} {unit}" for name, _, unit in UNITS]
+    print(f"{'one sample':<16}" + "".join(f"{head:>17}" for head in heads))
+    for row in rows:
+        cells = (f"{row[key] / scale:>17.4g}" for key, (_, scale, _) in zip(FIGURES, UNITS))
+        print(f"{row['name']:<16}" + "".join(cells))
+
+
+def _subject(config) -> Subject:
+    """Raises `UserError` for a family or a component that there is not, and for what the factory refuses."""
+    if config.family not in COMPONENTS:
+        raise UserError(f"config.family={config.family}: expected one of {', '.join(COMPONENTS)}")
+    size = config.data.image_size
+    image, K = _pixels(size), jax.ShapeDtypeStruct((1, 3, 3), jnp.float32)
+    if config.family == "vmt":
+        model = build_vmt(config.vmt, config.model, size, config.train.dropout)
+        return Subject(model, (image, K), (), lambda path: True, lambda out: out)
+    learned = {"all": lambda out: out, "finder": lambda out: out[0], "perception": lambda out: out[1]}
+    component = config.train.component
+    if component not in learned:
+        raise UserError(f"config.train.component={component}: expected one of {', '.join(learned)}")
+    settings = weights.architecture(config.to_dict())
+    sections = settings["model"], settings["finder"], settings["image_size"]
+    model = build(*sections, config.backbone.to_dict(), config.train.dropout)
+    frozen = frozen_parameters(model)
+
+    def is_trained(path: str) -> bool:
+        return component in ("all", path.split("/")[0]) and not (frozen and frozen(path))
+
+    hand = jax.tree.map(jnp.asarray, hand_model.load())
+    return Subject(model, (_pixels(config.finder.frame_size), image, K), (hand,), is_trained, learned[component])
+
+
+def _pixels(size: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
+
+
+def _output_shapes(apply: Callable, params: Any, inputs: tuple, components: dict[str, str]) -> dict[str, dict]:
+    """Shapes of what each component returns, by component and field; the first axis is the batch's."""
+    names = {path: name for name, path in components.items() if path}
+
+    def returned(params, *inputs):
+        def wanted(module, method):
+            return method == "__call__" and "/".join(module.path) in names
+
+        return apply(params, *inputs, capture_intermediates=wanted, mutable=["intermediates"])[1]["intermediates"]
+
+    found = {}
+    for path, out in flatten_dict(dict(jax.eval_shape(returned, params, *inputs)), sep="/").items():
+        leaves = jax.tree_util.tree_leaves_with_path(out[0])
+        shapes = {jax.tree_util.keystr(key, simple=True, separator="."): list(x.shape) for key, x in leaves}
+        found[names[path.removesuffix("/__call__")]] = shapes
+    return found
