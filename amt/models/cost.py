@@ -19,7 +19,15 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from jax.interpreters import partial_eval
 
-VIEWS = {"broadcast_in_dim", "copy", "expand_dims", "reshape", "squeeze", "stop_gradient", "transpose"}  # no new numbers
+VIEWS = {
+    "broadcast_in_dim",
+    "copy",
+    "expand_dims",
+    "reshape",
+    "squeeze",
+    "stop_gradient",
+    "transpose",
+}  # no new numbers
 MOVES = VIEWS | {
     "concatenate",
     "convert_element_type",
@@ -117,8 +125,13 @@ def _own_flops(eqn: JaxprEqn) -> int:
 
 
 def _module_path(scope: str) -> str:
-    """`transpose(jvp(Amt))/finder/Dense_0` is `finder/Dense_0`: the root module's name is left out."""
-    return "/".join([name for name in TRANSFORM.sub("", scope).split("/") if name][1:])
+    """`transpose(jvp(Amt))/finder/Dense_0` is `finder/Dense_0`: what stands behind the root module's name.
+
+    A rematerialised part has that name twice, once where it is called and once where it was traced.
+    """
+    names = [name for name in TRANSFORM.sub("", scope).split("/") if name not in ("", "rematted_computation")]
+    last_root = max((k for k, name in enumerate(names) if name == names[0]), default=0)
+    return "/".join(names[last_root + 1 :])
 
 
 def _needed(jaxpr: Jaxpr) -> Jaxpr:

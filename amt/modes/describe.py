@@ -35,9 +35,13 @@ COMPONENTS = {  # paths in the model by name; what lies in none of them belongs 
         "contact_encoder": "contact_encoder",
     },
 }
-FIGURES = ("parameters", "trainable_parameters", "activation_bytes", "forward_flops", "training_flops")
-UNITS = (("parameters", 1e6, "M"), ("trainable", 1e6, "M"), ("kept", 1e6, "MB"), ("forward", 1e9, "GFLOP"))
-UNITS = (*UNITS, ("training", 1e9, "GFLOP"))
+COLUMNS = {  # what is counted: heading, divisor
+    "parameters": ("parameters M", 1e6),
+    "trainable_parameters": ("trainable M", 1e6),
+    "activation_bytes": ("activations MB", 1e6),
+    "forward_flops": ("forward GFLOP", 1e9),
+    "training_flops": ("training GFLOP", 1e9),
+}
 
 
 class Subject(NamedTuple):
@@ -70,21 +74,19 @@ def run(config, workdir: Path, input: str | None) -> dict:
     figures = [cost.by_component(x, components) for x in (sizes, trainable, activations, forward, training)]
     shapes = _output_shapes(apply, params, subject.inputs, components)
     rows = [
-        {"name": name, **{key: figure[name] for key, figure in zip(FIGURES, figures)}, "outputs": shapes.get(name, {})}
+        {"name": name, **{key: figure[name] for key, figure in zip(COLUMNS, figures)}, "outputs": shapes.get(name, {})}
         for name in components
         if any(figure[name] for figure in figures)
     ]
     print_components(rows)
-    return {**{key: sum(row[key] for row in rows) for key in FIGURES}, "components": rows}
+    return {**{key: sum(row[key] for row in rows) for key in COLUMNS}, "components": rows}
 
 
 def print_components(rows: list[dict]) -> None:
     """A line per component, for one sample."""
-    heads = [f"{name} {unit}" for name, _, unit in UNITS]
-    print(f"{'one sample':<16}" + "".join(f"{head:>17}" for head in heads))
+    print(f"{'one sample':<16}" + "".join(f"{heading:>16}" for heading, _ in COLUMNS.values()))
     for row in rows:
-        cells = (f"{row[key] / scale:>17.4g}" for key, (_, scale, _) in zip(FIGURES, UNITS))
-        print(f"{row['name']:<16}" + "".join(cells))
+        print(f"{row['name']:<16}" + "".join(f"{row[key] / unit:>16.4g}" for key, (_, unit) in COLUMNS.items()))
 
 
 def _subject(config) -> Subject:
