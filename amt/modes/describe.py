@@ -58,28 +58,28 @@ def run(config, workdir: Path, input: str | None) -> dict:
     subject = _subject(config)
     components = COMPONENTS[config.family]
 
-    def apply(params, *inputs, **settings):
-        return subject.model.apply({"params": params}, *inputs, *subject.constants, **settings)
+    def apply(params, *inputs, rngs=None):
+        return subject.model.apply({"params": params}, *inputs, *subject.constants, rngs=rngs)
 
     def learn(params, rng, *inputs):
         return subject.learned(apply(params, *inputs, rngs={"dropout": rng}))
 
     rng = jax.eval_shape(lambda: jax.random.key(0))
-    variables = jax.eval_shape(lambda rng, *x: subject.model.init(rng, *x, *subject.constants), rng, *subject.inputs)
-    params = variables["params"]
+    params, outputs = _initialised(subject, rng, components)
     sizes = {path: x.size for path, x in flatten_dict(params, sep="/").items()}
     trainable = {path: size for path, size in sizes.items() if subject.is_trained(path)}
     forward = cost.forward_flops(apply, params, *subject.inputs)
     training, activations = cost.training_cost(learn, params, subject.is_trained, rng, *subject.inputs)
-    figures = [cost.by_component(x, components) for x in (sizes, trainable, activations, forward, training)]
-    shapes = _output_shapes(apply, params, subject.inputs, components)
+    counted = zip(COLUMNS, (sizes, trainable, activations, forward, training), strict=True)
+    figures = {key: cost.by_component(x, components) for key, x in counted}
     rows = [
-        {"name": name, **{key: figure[name] for key, figure in zip(COLUMNS, figures)}, "outputs": shapes.get(name, {})}
+        {"name": name, **{key: figure[name] for key, figure in figures.items()}, "outputs": outputs.get(name, {})}
         for name in components
-        if any(figure[name] for figure in figures)
+        if any(figure[name] for figure in figures.values())
     ]
     print_components(rows)
-    return {**{key: sum(row[key] for row in rows) for key in COLUMNS}, "components": rows}
+    totals = {key: sum(row[key] for row in rows) for key in COLUMNS}
+    return {**totals, "outputs": outputs[""], "components": rows}
 
 
 def print_components(rows: list[dict]) -> None:
@@ -118,19 +118,26 @@ def _pixels(size: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
 
 
-def _output_shapes(apply: Callable, params: Any, inputs: tuple, components: dict[str, str]) -> dict[str, dict]:
-    """Shapes of what each component returns, by component and field; the first axis is the batch's."""
-    names = {path: name for name, path in components.items() if path}
+def _initialised(subject: Subject, rng: Any, components: dict[str, str]) -> tuple[dict, dict[str, dict]]:
+    """Abstract parameters; shapes of what each component and, at "", the model returns, by field, batch axis first."""
+    names = {path: name for name, path in components.items() if path} | {"": ""}
 
-    def returned(params, *inputs):
-        def wanted(module, method):
-            return method == "__call__" and "/".join(module.path) in names
+    def wanted(module, method):
+        return method == "__call__" and "/".join(module.path) in names
 
-        return apply(params, *inputs, capture_intermediates=wanted, mutable=["intermediates"])[1]["intermediates"]
+    def init(rng, *inputs):
+        return subject.model.init(
+            rng,
+            *inputs,
+            *subject.constants,
+            mutable=["params", "intermediates"],
+            capture_intermediates=wanted,
+        )
 
-    found = {}
-    for path, out in flatten_dict(dict(jax.eval_shape(returned, params, *inputs)), sep="/").items():
+    variables = jax.eval_shape(init, rng, *subject.inputs)
+    outputs = {}
+    for path, out in flatten_dict(variables["intermediates"], sep="/").items():
         leaves = jax.tree_util.tree_leaves_with_path(out[0])
-        shapes = {jax.tree_util.keystr(key, simple=True, separator="."): list(x.shape) for key, x in leaves}
-        found[names[path.removesuffix("/__call__")]] = shapes
-    return found
+        shapes = {jax.tree_util.keystr(key, simple=True, separator=".") or "output": list(x.shape) for key, x in leaves}
+        outputs[names[path.removesuffix("__call__").rstrip("/")]] = shapes
+    return variables["params"], outputs
