@@ -67,7 +67,7 @@ def test_the_original_model():
     for part in (config.vmt.hand, config.vmt.contact):
         part.depth = 1
     figures, rows = described(config)
-    block = 4 * 2048**2 + 2 * 2048 * 8192 + (4 + 1 + 4 + 1) * 2048 + 8192  # kernels, biases and norms
+    block = 4 * 2048**2 + 2 * 2048 * 8192 + (4 + 1 + 4) * 2048 + 8192  # kernels, biases and norms
     tokens = 16 * 16 * 3 * 2048 + 2048 + 28 * 2048 + 2 * 2048 + 10 * 2048  # patches, positions, norm, queries
     assert rows["object_encoder"]["parameters"] == block + tokens
     assert rows["object_heads"]["parameters"] > 0 and rows["contact_encoder"]["parameters"] > 0
