@@ -19,15 +19,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from jax.interpreters import partial_eval
 
-VIEWS = {
-    "broadcast_in_dim",
-    "copy",
-    "expand_dims",
-    "reshape",
-    "squeeze",
-    "stop_gradient",
-    "transpose",
-}  # no new numbers
+VIEWS = {"broadcast_in_dim", "copy", "expand_dims", "reshape", "squeeze", "stop_gradient", "transpose"}
 MOVES = VIEWS | {
     "concatenate",
     "convert_element_type",
@@ -55,8 +47,8 @@ def training_cost(
 ) -> tuple[Counter[str], Counter[str]]:
     """FLOPs of both passes, and bytes of activations: what is computed from `inputs` for the backward pass to read.
 
-    The gradient is that of the parameters whose path `is_trained`; losses and the optimizer are not counted. Views of
-    one array are kept once. XLA may keep less, where it fuses or computes cheap operations again.
+    The gradient is that of the parameters whose path `is_trained`; losses, and what a step does once (optimizer,
+    sigma-reparam), are not counted. Views of one array are kept once; XLA may keep less, where it fuses operations.
     """
     flat = flatten_dict(dict(params), sep="/")
     trained = {path: x for path, x in flat.items() if is_trained(path)}
