@@ -33,9 +33,13 @@ def build(
 
     `backbone` is the section of that name, which says how a DINOv2 is trained; without it all is float32.
     `dropout` is that of the blocks of all other parts.
-    Raises `UserError` for sizes that are not whole tokens, and for fields of the encoder that are not possible.
+    Raises `UserError` for sizes that are not whole tokens, widths that are not whole attention heads, and for fields of
+    the encoder that are not possible.
     """
     _check_tokens("finder.frame_size", finder["frame_size"], STRIDE)
+    _check_heads("finder", finder)
+    _check_heads("model", model)
+    _check_heads("model", model, "contact_hidden_dim")
     encoder = build_encoder(model, image_size, backbone or {}, dropout)
     width = model["hidden_dim"]
     block = BlockConfig(model["num_heads"], model["mlp_dim"], dropout)
@@ -74,9 +78,11 @@ def build(
 def build_vmt(vmt: Mapping[str, Any], model: Mapping[str, Any], image_size: int, dropout: float = 0.0) -> Vmt:
     """The original model from the `vmt` section, and the numbers of queries and classes from `model`.
 
-    Raises `UserError` for sizes that are not whole patches.
+    Raises `UserError` for sizes that are not whole patches, and widths that are not whole attention heads.
     """
     _check_tokens("data.image_size", image_size, PATCH)
+    _check_heads("vmt.hand", vmt["hand"])
+    _check_heads("vmt.contact", vmt["contact"])
 
     def sizes(part):
         return part["hidden_dim"], part["depth"], BlockConfig(part["num_heads"], part["mlp_dim"], dropout)
@@ -124,6 +130,12 @@ def frozen_parameters(model: Amt) -> Callable[[str], bool] | None:
 def _check_tokens(name: str, size: int, stride: int) -> None:
     if size % stride or size <= 0:
         raise UserError(f"config.{name}={size}: expected a multiple of {stride} pixels, the stride of a token")
+
+
+def _check_heads(section: str, fields: Mapping[str, Any], width: str = "hidden_dim") -> None:
+    heads = fields["num_heads"]
+    if heads <= 0 or fields[width] % heads:
+        raise UserError(f"config.{section}.num_heads={heads}: expected a divisor of {section}.{width}={fields[width]}")
 
 
 def _check_backbone(settings: Mapping[str, Any], depth: int) -> None:

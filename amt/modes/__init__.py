@@ -8,11 +8,11 @@ BUILT = {
     "generate": "write a synthetic data set in the DexYCB layout",
     "validate": "look for what is wrong in a data set",
     "convert": "a Hugging Face DINOv2 to our weights, or a data set to ArrayRecord shards",
+    "describe": "parameters, activations, FLOPs and shapes of the model's components",
     "benchmark": "frames per second of each link",
 }
 
 LATER = {
-    "describe": "model and memory planning",
     "profile": "performance and scaling",
     "serve": "streaming and serving",
     "view": "interactive viewing",

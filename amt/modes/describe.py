@@ -1,0 +1,143 @@
+"""`--mode=describe`: what the model's components cost for one sample; nothing is allocated, no data are read."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
+
+from amt import hand as hand_model
+from amt.errors import UserError
+from amt.models import cost, weights
+from amt.models.factory import build, build_vmt, frozen_parameters
+
+COMPONENTS = {  # paths in the model by name; what lies in none of them belongs to the empty path
+    "amt": {
+        "finder": "finder",
+        "backbone": "perception/encoder/backbone",
+        "image_encoder": "perception/encoder",
+        "keypoints": "perception/keypoints",
+        "coarse_hand": "perception/coarse_hand",
+        "hand_encoder": "perception/hand_encoder",
+        "joint_refiner": "perception/joint_refiner",
+        "side": "perception/side",
+        "object_decoder": "perception/object_decoder",
+        "contact_decoder": "perception/contact_decoder",
+        "rest": "",
+    },
+    "vmt": {
+        "hand_encoder": "hand_encoder",
+        "object_encoder": "object_encoder",
+        "object_heads": "",
+        "contact_encoder": "contact_encoder",
+    },
+}
+COLUMNS = {  # what is counted: heading, divisor
+    "parameters": ("parameters M", 1e6),
+    "trainable_parameters": ("trainable M", 1e6),
+    "activation_bytes": ("activations MB", 1e6),
+    "forward_flops": ("forward GFLOP", 1e9),
+    "training_flops": ("training GFLOP", 1e9),
+}
+
+
+class Subject(NamedTuple):
+    """A model, the abstract inputs of one sample, what else it is given, and which parameters learn."""
+
+    model: nn.Module
+    inputs: tuple[jax.ShapeDtypeStruct, ...]
+    constants: tuple[Any, ...]
+    is_trained: Callable[[str], bool]
+    learned: Callable[[Any], Any]  # the part of the model's output that is learned from
+
+
+def run(config, workdir: Path, input: str | None) -> dict:
+    subject = _subject(config)
+    components = COMPONENTS[config.family]
+
+    def apply(params, *inputs, rngs=None):
+        return subject.model.apply({"params": params}, *inputs, *subject.constants, rngs=rngs)
+
+    def learn(params, rng, *inputs):
+        return subject.learned(apply(params, *inputs, rngs={"dropout": rng}))
+
+    rng = jax.eval_shape(lambda: jax.random.key(0))
+    params, outputs = _initialised(subject, rng, components)
+    sizes = {path: x.size for path, x in flatten_dict(params, sep="/").items()}
+    trainable = {path: size for path, size in sizes.items() if subject.is_trained(path)}
+    forward = cost.forward_flops(apply, params, *subject.inputs)
+    training, activations = cost.training_cost(learn, params, subject.is_trained, rng, *subject.inputs)
+    counted = zip(COLUMNS, (sizes, trainable, activations, forward, training), strict=True)
+    figures = {key: cost.by_component(x, components) for key, x in counted}
+    rows = [
+        {"name": name, **{key: figure[name] for key, figure in figures.items()}, "outputs": outputs.get(name, {})}
+        for name in components
+        if any(figure[name] for figure in figures.values())
+    ]
+    print_components(rows)
+    totals = {key: sum(row[key] for row in rows) for key in COLUMNS}
+    return {**totals, "outputs": outputs[""], "components": rows}
+
+
+def print_components(rows: list[dict]) -> None:
+    """A line per component, for one sample."""
+    print(f"{'one sample':<16}" + "".join(f"{heading:>16}" for heading, _ in COLUMNS.values()))
+    for row in rows:
+        print(f"{row['name']:<16}" + "".join(f"{row[key] / unit:>16.4g}" for key, (_, unit) in COLUMNS.items()))
+
+
+def _subject(config) -> Subject:
+    """Raises `UserError` for a family or a component that there is not, and for what the factory refuses."""
+    if config.family not in COMPONENTS:
+        raise UserError(f"config.family={config.family}: expected one of {', '.join(COMPONENTS)}")
+    size = config.data.image_size
+    image, K = _pixels(size), jax.ShapeDtypeStruct((1, 3, 3), jnp.float32)
+    if config.family == "vmt":
+        model = build_vmt(config.vmt, config.model, size, config.train.dropout)
+        return Subject(model, (image, K), (), lambda path: True, lambda out: out)
+    learned = {"all": lambda out: out, "finder": lambda out: out[0], "perception": lambda out: out[1]}
+    component = config.train.component
+    if component not in learned:
+        raise UserError(f"config.train.component={component}: expected one of {', '.join(learned)}")
+    settings = weights.architecture(config.to_dict())
+    sections = settings["model"], settings["finder"], settings["image_size"]
+    model = build(*sections, config.backbone.to_dict(), config.train.dropout)
+    frozen = frozen_parameters(model)
+
+    def is_trained(path: str) -> bool:
+        return component in ("all", path.split("/")[0]) and not (frozen and frozen(path))
+
+    hand = jax.tree.map(jnp.asarray, hand_model.load())
+    return Subject(model, (_pixels(config.finder.frame_size), image, K), (hand,), is_trained, learned[component])
+
+
+def _pixels(size: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
+
+
+def _initialised(subject: Subject, rng: Any, components: dict[str, str]) -> tuple[dict, dict[str, dict]]:
+    """Abstract parameters; shapes of what each component and, at "", the model returns, by field, batch axis first."""
+    names = {path: name for name, path in components.items() if path} | {"": ""}
+
+    def wanted(module, method):
+        return method == "__call__" and "/".join(module.path) in names
+
+    def init(rng, *inputs):
+        return subject.model.init(
+            rng,
+            *inputs,
+            *subject.constants,
+            mutable=["params", "intermediates"],
+            capture_intermediates=wanted,
+        )
+
+    variables = jax.eval_shape(init, rng, *subject.inputs)
+    outputs = {}
+    for path, out in flatten_dict(variables["intermediates"], sep="/").items():
+        leaves = jax.tree_util.tree_leaves_with_path(out[0])
+        shapes = {jax.tree_util.keystr(key, simple=True, separator=".") or "output": list(x.shape) for key, x in leaves}
+        outputs[names[path.removesuffix("__call__").rstrip("/")]] = shapes
+    return variables["params"], outputs
