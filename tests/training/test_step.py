@@ -143,6 +143,14 @@ def test_the_average_forgets_its_start_and_follows(single, params):
         assert np.abs(ema - last).max() <= np.abs(start - last).max() * bounds[0] + reach
 
 
+def test_the_average_is_given_without_gains(params):
+    """At the start it is the parameters, to what power iterations leave to be found."""
+    averaged = create_state(params, make_optimizer(OPTIMIZER), one_device(), with_gains=True).averaged()
+    assert jax.tree.structure(averaged) == jax.tree.structure(params)
+    for ours, theirs in zip(jax.tree.leaves(averaged), jax.tree.leaves(params), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-2 * np.abs(theirs).max())
+
+
 def test_it_learns_one_batch_by_heart(single):
     run, metrics, _ = single
     losses = [m["loss"] for m in metrics] + [run.step()["loss"] for _ in range(30)]
