@@ -100,17 +100,21 @@ def test_gradients_are_those_of_the_published_layer():
     params = {"Block_0": {"Dense_0": {"kernel": jnp.asarray(W, jnp.float32), "bias": jnp.zeros(4)}}}
     params, spectral = sigma_reparam.init(params)
     params["Block_0"]["Dense_0"]["gain"] = jnp.asarray(1.7)
+    u = rng.normal(size=4)  # far from the singular vector, where a gradient through u and v would show
+    spectral = spectral.replace(u={"Block_0/Dense_0/kernel": jnp.asarray(u, jnp.float32)})
 
     def loss(params):
         plain, _ = sigma_reparam.fold(params, spectral)
         return (jnp.asarray(x, jnp.float32) @ plain["Block_0"]["Dense_0"]["kernel"]).sum()
 
     ours = jax.grad(loss)(params)["Block_0"]["Dense_0"]
-    U, S, Vt = np.linalg.svd(W)
+    v = W @ u / np.linalg.norm(W @ u)
+    u = W.T @ v / np.linalg.norm(W.T @ v)
+    sigma = v @ W @ u
     G = x.T @ np.ones((3, 4))  # of the loss in the weight that acts, 1.7 W / sigma
-    by_hand = 1.7 / S[0] * (G - (G * W).sum() / S[0] * np.outer(U[:, 0], Vt[0]))
+    by_hand = 1.7 / sigma * (G - (G * W).sum() / sigma * np.outer(v, u))
     np.testing.assert_allclose(ours["kernel"], by_hand, atol=1e-4)
-    np.testing.assert_allclose(ours["gain"], (G * W).sum() / S[0], rtol=1e-5)
+    np.testing.assert_allclose(ours["gain"], (G * W).sum() / sigma, rtol=1e-5)
 
 
 def test_gains_are_told_relative_to_their_start(x):
