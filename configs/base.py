@@ -3,7 +3,18 @@
 Sizes are those of the full perception model (an accelerator's); `configs/demo.py` is what a laptop trains.
 """
 
+from collections.abc import Callable, Mapping
+
 from ml_collections import ConfigDict
+
+
+def get_variant(name: str, variants: Mapping[str, Callable[[ConfigDict], None]]) -> ConfigDict:
+    """The base with the differences of one variant. Raises: ValueError for one that is not there."""
+    if name not in variants:
+        raise ValueError(f"no variant {name!r}; expected one of {', '.join(variants)}")
+    config = get_config()
+    variants[name](config)
+    return config
 
 
 def get_config() -> ConfigDict:
@@ -51,7 +62,8 @@ def data() -> dict:
         "color_jitter": 0.3,  # training: gain, tint, offset, noise
         "min_visible_share": 0.6,  # samples with fewer of their joints inside the image are not learned from
         "num_workers": 1,  # Grain processes that decode; 0 decodes in this process
-        "augment": "device",  # device: in the train step; host: the jitters above, as the embedded weights were trained
+        "augment": "host",  # host: the jitters above; device: in the train step, without views that look away from the
+        # hand (no_hand_share), so that the finder never learns what a frame without one is
         "context": 1.25,  # augment=device: side of the image that is read / side of the crop, room for the turns
         "augmentation": augmentation(),
         "feed": "stream",  # stream: read from disk; cache: decoded once into the devices' memory (augment=device)

@@ -11,7 +11,7 @@ from configs import base
 
 
 def demo(config: ConfigDict) -> None:
-    config.data.update(image_size=96, augment="host", rough_share=0.3, wrong_side_share=0.3)
+    config.data.update(image_size=96, rough_share=0.3, wrong_side_share=0.3)
     config.generate.update(grasps="kinematic", num_sequences=2400, num_frames=4, num_cameras=4, seed=1)
     config.generate.gesture_share = 0.4
     config.model.update(encoder="conv", hidden_dim=160, stem=(32, 80), depth=4, num_heads=5, mlp_dim=640, fine_dim=32)
@@ -48,8 +48,4 @@ VARIANTS = {"demo": demo, "tiny": tiny}
 
 
 def get_config(variant: str = "demo") -> ConfigDict:
-    if variant not in VARIANTS:
-        raise ValueError(f"no variant {variant!r}; expected one of {', '.join(VARIANTS)}")
-    config = base.get_config()
-    VARIANTS[variant](config)
-    return config
+    return base.get_variant(variant, VARIANTS)

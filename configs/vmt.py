@@ -23,8 +23,4 @@ VARIANTS = {"reduced": reduced, "full": full}
 
 
 def get_config(variant: str = "reduced") -> ConfigDict:
-    if variant not in VARIANTS:
-        raise ValueError(f"no variant {variant!r}; expected one of {', '.join(VARIANTS)}")
-    config = base.get_config()
-    VARIANTS[variant](config)
-    return config
+    return base.get_variant(variant, VARIANTS)

@@ -120,7 +120,7 @@ def augment_crop(key: Key[Array, ""], sample: Batch, config: AugmentConfig) -> B
     if config.wrong_side_share:
         flipped = wrong < config.wrong_side_share
         sample = jax.tree.map(lambda a, b: jnp.where(flipped, a, b), _wrong_side(sample), sample)
-        flip = jnp.where(flipped, jnp.asarray([[-1.0, 0, side - 1], [0, 1, 0], [0, 0, 1]]), flip)
+        flip = jnp.where(flipped, jnp.asarray(mirror.flip_matrix(side), jnp.float32), flip)
     still = config.image_size == side and config.context == 1 and not config.wrong_side_share
     still = still and not any(getattr(config, name) for name in (*MOVES, "window_scale", "window_ratio"))
     if still:

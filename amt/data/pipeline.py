@@ -53,7 +53,8 @@ def train_iterator(
 
     `batch_size` is over all processes. The order is the same for any number of workers. With a `quarantine`
     samples that cannot be read are listed there and replaced; too many of them, and without one the first, raise
-    UserError. Without `jitter` crops and frames are as in evaluation, for augmentation on the device.
+    UserError. Without `jitter` crops and frames are as in evaluation, for augmentation on the device; jitters of
+    several processes are drawn apart.
     `prefetch` batches are read ahead by threads; 0 reads in the calling thread, when asked.
     """
     config.check()

@@ -157,7 +157,7 @@ def crop_labels(
     labelled = labels["joints_valid"] & (visible_share(joints_2d, image_sizes) >= config.min_visible_share)
     boxes, visible = _boxes(labels, image_sizes, labelled, rng, config)
     crop = cameras.crop_camera(labels["K"], boxes, config.image_size)
-    flip = np.where(mirrored[:, None, None], mirror.flip_matrix(widths.astype(np.float64)), np.eye(3))
+    flip = np.where(mirrored[:, None, None], mirror.flip_matrix(widths), np.eye(3))
     R = crop.R_crop_camera
     object_pose = R[:, None] @ labels["object_pose"]
     right = visible & ~wrong_side
@@ -229,7 +229,7 @@ def frame_labels(
         if rng is not None and labels["joints_valid"][k]:
             H = _random_view(view.H_frame_image, old_joints[k], rng, config)
             mirrored[k] = rng.random() < 0.5
-            H = mirror.flip_matrix(np.float64(size)) @ H if mirrored[k] else H
+            H = mirror.flip_matrix(size) @ H if mirrored[k] else H
             view = FrameView(H, cv2.BORDER_REPLICATE if rng.random() < 0.5 else cv2.BORDER_CONSTANT)
         views.append(view)
     joints = cameras.warp_points(np.stack([view.H_frame_image for view in views]), old_joints)

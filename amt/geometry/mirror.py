@@ -11,18 +11,14 @@ hands    a left hand is the mirror image of the right hand with the same betas a
 """
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
 from amt.structs import Array
 
 _S = np.array([-1, 1, 1])
 
 
-def mirror_image(image: Shaped[Array, "*batch h w c"]) -> Shaped[Array, "*batch h w c"]:
-    return image[..., ::-1, :]
-
-
-def flip_matrix(width: Float[np.ndarray, "*batch"]) -> Float[np.ndarray, "*batch 3 3"]:
+def flip_matrix(width: int | Float[np.ndarray, "*batch"]) -> Float[np.ndarray, "*batch 3 3"]:
     """The homography F that flips the pixels of an image so wide."""
     F = np.zeros((*np.shape(width), 3, 3))
     F[..., 0, 0], F[..., 0, 2], F[..., 1, 1], F[..., 2, 2] = -1, width - 1, 1, 1

@@ -195,7 +195,7 @@ class Predictor:
         center = np.where(is_left[:, None], mirror.mirror_pixels(box.center, width), box.center)
         angle = np.where(is_left, np.pi - box.angle, box.angle)
         crop = cameras.crop_camera(right_K, cameras.Box(center, box.size, angle), self.image_size)
-        flip = np.where(is_left[:, None, None], mirror.flip_matrix(np.float64(width)), np.eye(3))
+        flip = np.where(is_left[:, None, None], mirror.flip_matrix(width), np.eye(3))
         H = crop.H_crop_image @ flip
         crops = [warp(image, H[k], self.image_size) for k, image in enumerate(images)]
         size = 1 if len(crops) == 1 else BATCH

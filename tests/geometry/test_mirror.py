@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import cv2
 import jax.numpy as jnp
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -27,11 +28,22 @@ def test_mirrored_points_project_to_mirrored_pixels():
 
 
 def test_pixels_follow_the_flipped_image():
-    image = RNG.integers(0, 255, (2, 48, WIDTH, 3), dtype=np.uint8)
+    image = RNG.integers(0, 255, (48, WIDTH, 3), dtype=np.uint8)
     u, v = 5, 7
     (mirrored_u, mirrored_v) = mirror.mirror_pixels(np.array([u, v], np.float32), WIDTH).astype(int)
-    flipped = mirror.mirror_image(image)
-    np.testing.assert_array_equal(flipped[:, mirrored_v, mirrored_u], image[:, v, u])
+    np.testing.assert_array_equal(cv2.flip(image, 1)[mirrored_v, mirrored_u], image[v, u])
+
+
+def test_the_flips_homography_flips_an_image_and_its_pixels():
+    image = RNG.integers(0, 255, (48, WIDTH, 3), dtype=np.uint8)
+    warped = cv2.warpPerspective(image, mirror.flip_matrix(WIDTH), (WIDTH, 48), flags=cv2.INTER_NEAREST)
+    np.testing.assert_array_equal(warped, cv2.flip(image, 1))
+    widths = np.array([64, 31])
+    pixels = RNG.uniform(0, 60, (2, 5, 2))
+    for width, F, some in zip(widths, mirror.flip_matrix(widths), pixels, strict=True):
+        np.testing.assert_allclose(some @ F[:2, :2].T + F[:2, 2], mirror.mirror_pixels(some, int(width)))
+    at_once = mirror.mirror_pixels(pixels, widths[:, None, None].astype(float))
+    np.testing.assert_allclose(at_once[1], mirror.mirror_pixels(pixels[1], 31))
 
 
 def test_object_pose_moves_the_mirrored_model_to_the_mirrored_points():
@@ -55,7 +67,6 @@ def test_twice_is_nothing_and_the_kind_of_array_stays():
         (mirror.mirror_rotation, RNG.normal(size=(2, 3, 3))),
         (mirror.mirror_object_pose, RNG.normal(size=(2, 5, 3, 4))),
         (mirror.mirror_hand_pose, RNG.normal(size=(2, 48))),
-        (mirror.mirror_image, RNG.normal(size=(2, 4, 6, 3))),
         (lambda x: mirror.mirror_intrinsics(x, WIDTH), K[None]),
         (lambda x: mirror.mirror_pixels(x, WIDTH), RNG.normal(size=(4, 2))),
     ]

@@ -23,7 +23,7 @@ def test_crops_and_predictions_of_a_left_hand_are_those_of_the_mirrored_right_ha
     mirrored_box = cameras.Box(mirror.mirror_pixels(box.center, 640), box.size, np.pi - box.angle)
     right = embedded.perceive(image, K[None], box, np.array([False]))
     left = embedded.perceive(
-        np.ascontiguousarray(mirror.mirror_image(image)),
+        np.ascontiguousarray(image[:, :, ::-1]),
         mirror.mirror_intrinsics(K, 640)[None],
         mirrored_box,
         np.array([True]),
