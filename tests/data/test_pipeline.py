@@ -150,3 +150,22 @@ def test_batches_are_split_over_the_mesh(source):
 def test_an_unknown_crop_stops_before_the_first_batch(source):
     with pytest.raises(UserError, match="config.data.crop=round"):
         train_iterator(source, changed(crop="round"), 4, 0, 0)
+
+
+def test_processes_jitter_apart(source, monkeypatch):
+    """Of a set whose samples are all the same, two processes of one run see different crops."""
+
+    class Same:
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, i):
+            return source[0]
+
+    def boxes(process):
+        monkeypatch.setattr(jax, "process_index", lambda: process)
+        return next(train_iterator(Same(), CONFIG, 4, 5, 0)).R_crop_camera
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert not np.allclose(boxes(0), boxes(1))
+    np.testing.assert_array_equal(boxes(1), boxes(1))

@@ -75,4 +75,5 @@ def test_scaling_image_and_focal_length_together_changes_no_metric_joint(image):
     twice = K.at[:, 0, 0].mul(2.0).at[:, 1, 1].mul(2.0)
     near, far = (model.apply(params, image, k).hand.joints for k in (K, twice))
     np.testing.assert_allclose(far[:, 0, 2], 2 * near[:, 0, 2], rtol=1e-5)
+    np.testing.assert_allclose(far[:, 0, :2], near[:, 0, :2], rtol=1e-5)
     np.testing.assert_allclose(far - far[:, :1], near - near[:, :1], atol=1e-6)
