@@ -97,7 +97,9 @@ def augmentation() -> dict:
 
 def generate() -> dict:
     return {
-        "grasps": "physical",  # simulated by contact, with depth and forces; kinematic: primitives moved along, faster
+        "grasps": "physical",  # simulated by contact, with depth and forces; kinematic: primitives moved along, faster;
+        # crops: single views that have nothing in common, tens a second, from one camera a sequence
+        "objects": (),  # YCB ids that are shown; empty: all 20 that DexYCB uses
         "num_sequences": 100,  # the official splits count 100 sequences per subject
         "num_subjects": 10,
         "num_frames": 72,  # per sequence, 30 per second; fewer are spread over the same 2.4 s

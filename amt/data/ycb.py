@@ -73,6 +73,7 @@ def _load() -> dict[int, YcbObject]:
 
 
 OBJECTS = _load()  # by id, 1..21
+USED_IDS = tuple(i for i in OBJECTS if i != UNUSED_ID)
 
 
 def primitive_table() -> tuple[Float32[np.ndarray, "22 3"], Int32[np.ndarray, " 22"]]:

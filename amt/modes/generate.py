@@ -10,7 +10,8 @@ from amt.modes.common import Progress
 
 def run(config, workdir: Path, input: str | None) -> dict:
     names = [f.name for f in dataclasses.fields(GeneratorConfig)]
-    settings = GeneratorConfig(**{name: config.generate[name] for name in names})
+    values = {name: config.generate[name] for name in names}
+    settings = GeneratorConfig(**values | {"objects": tuple(config.generate.objects)})
     start = time.monotonic()
     written, discarded = 0, 0
     settings.check()
@@ -21,7 +22,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
             discarded += discarded_grasps(workdir, name)
             progress.update(note=f"{discarded} grasps discarded" if settings.grasps == "physical" else "")
     seconds = time.monotonic() - start
-    frames = written * settings.num_frames * settings.num_cameras
+    frames = written * settings.num_frames * settings.cameras_each
     return {
         "root": str(workdir),
         "sequences": settings.num_sequences,

@@ -46,9 +46,16 @@ def noise(rng: np.random.Generator, size: int) -> Float[np.ndarray, "size size 3
     return out / (out.std() + 1e-6)
 
 
-def texture(rng: np.random.Generator, size: int, photographs: list) -> UInt8[np.ndarray, "size size 3"]:
-    """Plain, noisy, striped, drawn, graded, or a piece of a photograph."""
-    kind = rng.integers(9 if photographs else 6)
+def background(rng: np.random.Generator, size: int, photographs: list) -> UInt8[np.ndarray, "size size 3"]:
+    """What lies behind everything: mostly a piece of a photograph, where there are any."""
+    return texture(rng, size, photographs, 15 if photographs else 6)
+
+
+def texture(
+    rng: np.random.Generator, size: int, photographs: list, kinds: int = 0
+) -> UInt8[np.ndarray, "size size 3"]:
+    """Plain, noisy, striped, drawn, graded, or a piece of a photograph: every one of `kinds` beyond the sixth."""
+    kind = rng.integers(kinds or (9 if photographs else 6))
     base = rng.uniform(30, 255, 3)
     ramp = np.linspace(0, 1, size)
     if kind == 0:

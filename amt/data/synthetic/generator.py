@@ -20,13 +20,15 @@ from scipy.spatial.transform import Rotation
 from amt import hand as hand_model
 from amt.data.files import read_yaml
 from amt.data.layout import SERIALS, SUBJECTS
-from amt.data.synthetic import appearance, grasps, models, motion, physical, writing
+from amt.data.synthetic import appearance, crops, grasps, models, motion, physical, writing
 from amt.data.synthetic.scene import Look, Scene
+from amt.data.ycb import USED_IDS
 from amt.errors import UserError
 from amt.robot.render import find_backend
 
 JPEG_QUALITY = 92
-GRASPS = ("physical", "kinematic")  # simulated by contact with the objects' models; or moved along, with primitives
+# Simulated by contact with the objects' models; moved along, with primitives; single views, nothing the same in two.
+GRASPS = ("physical", "kinematic", "crops")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,17 @@ class GeneratorConfig:
     gesture_share: float
     photographs: str
     grasps: str
+    objects: tuple[int, ...] = ()
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        """The YCB ids that are shown."""
+        return tuple(self.objects) or USED_IDS
+
+    @property
+    def cameras_each(self) -> int:
+        """How many cameras see a sequence: of crops one, whose lens changes from sequence to sequence."""
+        return 1 if self.grasps == "crops" else self.num_cameras
 
     def check(self) -> None:
         """Raises `UserError` for values that cannot be generated."""
@@ -52,7 +65,9 @@ class GeneratorConfig:
             if not 1 <= value <= most:
                 raise UserError(f"config.generate.{name}={value}: expected 1 to {most}")
         if self.grasps not in GRASPS:
-            raise UserError(f"config.generate.grasps={self.grasps}: expected {' or '.join(GRASPS)}")
+            raise UserError(f"config.generate.grasps={self.grasps}: expected {', '.join(GRASPS)}")
+        if unknown := sorted(set(self.objects) - set(USED_IDS)):
+            raise UserError(f"config.generate.objects: {unknown} are no objects; expected some of {USED_IDS}, or ()")
         if not 0 <= self.gesture_share <= 1:
             raise UserError(f"config.generate.gesture_share={self.gesture_share}: expected 0 to 1")
 
@@ -114,19 +129,18 @@ def _write_models(root: Path) -> None:
 
 
 def _claim(config: GeneratorConfig, root: Path) -> None:
-    path, ours = root / "generator.json", dataclasses.asdict(config)
-    if config.grasps == "kinematic":
-        del ours["grasps"]  # as it was before there was a choice
+    path, before = root / "generator.json", {"grasps": "kinematic", "objects": []}  # when there was no choice
+    ours = {**dataclasses.asdict(config), "objects": list(config.objects)}
     if path.exists():
-        theirs = {"grasps": "kinematic", **json.loads(path.read_text())}
-        ours = {"grasps": "kinematic", **ours}
+        theirs = before | json.loads(path.read_text())
         if changed := [k for k in ours if theirs.get(k) != ours[k]]:
             found = ", ".join(f"{k}={theirs.get(k)}" for k in changed)
             raise UserError(f"{root}: holds a data set generated with {found}; choose another --workdir or remove it")
     elif any(root.glob("*-subject-*")):
         raise UserError(f"{root}: holds a data set that this generator did not write; choose another --workdir")
     else:
-        path.write_text(json.dumps(ours, indent=2) + "\n")
+        kept = {k: v for k, v in ours.items() if before.get(k, ...) != v}
+        path.write_text(json.dumps(kept, indent=2) + "\n")
 
 
 def _subject(config: GeneratorConfig, index: int) -> str:
@@ -141,7 +155,9 @@ def _folder(config: GeneratorConfig, root: Path, index: int) -> Path:
 def _intrinsics(config: GeneratorConfig) -> Float[np.ndarray, "c 3 3"]:
     rng = np.random.default_rng([config.seed, 1_000_003])
     K = np.tile(np.eye(3), (config.num_cameras, 1, 1))
-    focal = rng.uniform(590, 640, config.num_cameras) * config.width / 640  # a RealSense D415's, as DexYCB's
+    # A RealSense D415's, as DexYCB's; of crops anything from wide angle to short telephoto.
+    shortest, longest = crops.FOCAL if config.grasps == "crops" else (590, 640)
+    focal = rng.uniform(shortest, longest, config.num_cameras) * config.width / 640
     K[:, 0, 0], K[:, 1, 1] = focal, focal * rng.uniform(0.997, 1.003, config.num_cameras)
     K[:, 0, 2] = (config.width - 1) / 2 + rng.normal(0, 0.01 * config.width, config.num_cameras)
     K[:, 1, 2] = (config.height - 1) / 2 + rng.normal(0, 0.01 * config.width, config.num_cameras)
@@ -185,15 +201,24 @@ def _write_sequence(job) -> str:
     subject, simulated = _subject(config, index), config.grasps == "physical"
     person = np.random.default_rng([config.seed, 2_000_003, SUBJECTS.index(subject)]) if simulated else rng
     betas = np.clip(person.normal(0, 1, 10), -2, 2)
-    if simulated:
-        played = physical.sample(rng, hand, betas, config.num_frames, config.gesture_share, index)
-    else:
-        played = motion.sample(rng, grasps.HandShape(hand, betas), config.num_frames, config.gesture_share)
-    T_world_camera = sample_cameras(rng, played.joints.mean((0, 1)), config.num_cameras)
-    K = _intrinsics(config)
+    K, size, shown = _intrinsics(config), (config.width, config.height), config.object_ids
+    serials = SERIALS[: config.num_cameras]
     photographs = appearance.load_photographs(config.photographs)
-    look = Look(person, played.side) if simulated else None
-    scene = Scene(rng, hand, played.ycb_ids, K, (config.width, config.height), photographs, backend, look)
+    amount = config.num_frames, config.gesture_share
+    if config.grasps == "crops":
+        lens = index % config.num_cameras
+        K, serials = K[lens : lens + 1], serials[lens : lens + 1]
+        played = crops.sample(rng, grasps.HandShape(hand, betas), *amount, shown, K[0], size, left=index // 2 % 2 == 1)
+        T_world_camera = crops.T_WORLD_CAMERA[None]
+        scene = crops.CropScene(rng, hand, played.ycb_ids, K, size, photographs, backend, played.side)
+    else:
+        if simulated:
+            played = physical.sample(rng, hand, betas, *amount, index, shown)
+        else:
+            played = motion.sample(rng, grasps.HandShape(hand, betas), *amount, shown)
+        T_world_camera = sample_cameras(rng, played.joints.mean((0, 1)), config.num_cameras)
+        look = Look(person, played.side) if simulated else None
+        scene = Scene(rng, hand, played.ycb_ids, K, size, photographs, backend, look)
     R_hand_forearm = Rotation.from_rotvec([0, rng.normal(0, 0.25), rng.normal(0, 0.35)]).as_matrix()
     if played.side == "left":  # mirrored; a capsule is its own mirror image, the third axis makes it a rotation
         R_hand_forearm = np.diag([-1.0, 1.0, 1.0]) @ R_hand_forearm @ np.diag([1.0, 1.0, -1.0])
@@ -201,7 +226,6 @@ def _write_sequence(job) -> str:
     folder = _folder(config, root, index)
     aside = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
-    serials = SERIALS[: config.num_cameras]
     for serial in serials:
         (aside / serial).mkdir(parents=True)
     for n in range(config.num_frames):

@@ -1,6 +1,7 @@
 """What happens in one generated sequence: hand and object poses over time; world z up, table at z = 0."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -9,7 +10,7 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from amt.data.synthetic import grasps
 from amt.data.synthetic.simulation import Contacts
-from amt.data.ycb import OBJECTS, UNUSED_ID
+from amt.data.ycb import OBJECTS, USED_IDS
 from amt.geometry.primitives import BOX
 
 TRIES = 30
@@ -35,9 +36,19 @@ class Motion:
     grasp: dict | None = None  # what is known of a simulated grasp, and how many were discarded before it
 
 
-def sample(rng: np.random.Generator, shape: grasps.HandShape, num_frames: int, gesture_share: float) -> Motion:
-    """A grasp that approaches, closes and lifts, or, with that probability, a gesture of the free hand."""
-    ids = [int(i) for i in rng.choice([i for i in OBJECTS if i != UNUSED_ID], int(rng.integers(2, 5)), replace=False)]
+def sample(
+    rng: np.random.Generator,
+    shape: grasps.HandShape,
+    num_frames: int,
+    gesture_share: float,
+    objects: Sequence[int] = USED_IDS,
+) -> Motion:
+    """A grasp that approaches, closes and lifts, or, with that probability, a gesture of the free hand.
+
+    `objects` are the YCB ids that there are.
+    """
+    count = min(int(rng.integers(2, 5)), len(objects))
+    ids = [int(i) for i in rng.choice(objects, count, replace=False)]
     clutter = [_resting(rng, *OBJECTS[i].primitive, 0.35) for i in ids]
     if rng.random() < gesture_share:
         orient, wrist, pose = gesture(rng, shape, num_frames)

@@ -4,6 +4,7 @@ World frame: z up, the table's top is z = 0. The right hand is what is simulated
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -13,7 +14,7 @@ from amt.data.contacts import signed_distance
 from amt.data.objects import Mesh, Surface, sample_mesh
 from amt.data.synthetic import articulated, grasps, models, motion, planning, simulation
 from amt.data.synthetic.simulation import Contacts
-from amt.data.ycb import OBJECTS, UNUSED_ID
+from amt.data.ycb import OBJECTS, USED_IDS
 from amt.hand import HandModel
 
 MAX_TRIES = 40  # simulated grasps of an object before other objects are taken
@@ -35,17 +36,17 @@ def sample(
     num_frames: int,
     gesture_share: float,
     turn: int,
+    objects: Sequence[int] = USED_IDS,
 ) -> motion.Motion:
     """A simulated grasp, or, with that probability, a gesture of the free hand.
 
-    The object to grasp goes round with `turn` (the number of the sequence), the hand's side alternates and is the other
-    one in the next round: the first 40 sequences without gestures hold all objects in both hands, but for objects that
+    The object to grasp, one of the YCB ids `objects`, goes round with `turn` (the number of the sequence), the hand's side alternates and is the other
+    one in the next round: of 20 objects the first 40 sequences without gestures hold all objects in both hands, but for objects that
     no try holds.
 
     Raises `RuntimeError` where no grasp held in `MAX_SCENES` scenes of `MAX_TRIES` grasps each.
     """
     shape = grasps.HandShape(hand, betas)
-    objects = [i for i in OBJECTS if i != UNUSED_ID]
     left = (turn + turn // len(objects)) % 2 == 1
     gestures, discarded = rng.random() < gesture_share, {}
     for scene in range(MAX_SCENES):

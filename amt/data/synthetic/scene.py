@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8, UInt16
+from jaxtyping import Bool, Float, Int, UInt8, UInt16
 from scipy.spatial.transform import Rotation
 
 from amt.data.synthetic import appearance, models
@@ -25,7 +25,8 @@ class Look(NamedTuple):
     side: str
 
 
-def _numbers(values) -> str:
+def numbers(values) -> str:
+    """Numbers as MJCF writes them."""
     return " ".join(f"{v:.6g}" for v in np.asarray(values).ravel())
 
 
@@ -50,13 +51,13 @@ class Scene:
     ):
         import mujoco
 
-        self.mujoco = mujoco
+        self.mujoco, self.hand = mujoco, hand
         self.width, self.height = size
         self.look, person = look, look.person if look else rng
         self.skin_vertex, uv, faces = appearance.skin_charts(hand)
         if look and look.side == "left":
             faces = faces[:, ::-1]
-        self.assets = {"skin.png": _png(appearance.skin_texture(person, hand))}
+        self.assets = {"skin.png": png(appearance.skin_texture(person, hand))}
         self.ycb_ids = ycb_ids
         xml = self._xml(rng, np.asarray(hand.v_template), uv, faces, K, photographs)
         self.model = mujoco.MjModel.from_xml_string(xml, self.assets)
@@ -80,9 +81,9 @@ class Scene:
         self.context.free()
 
     def _material(self, rng, name, photographs, size=128):
-        self.assets[f"{name}.png"] = _png(appearance.texture(rng, size, photographs))
+        self.assets[f"{name}.png"] = png(appearance.texture(rng, size, photographs))
         shine = f'specular="{rng.uniform(0, 0.6):.2f}" shininess="{rng.uniform(0.1, 0.9):.2f}"'
-        repeat = _numbers(rng.uniform(0.7, 2.5, 2))
+        repeat = numbers(rng.uniform(0.7, 2.5, 2))
         return (
             f'<texture name="{name}" type="2d" file="{name}.png"/>'
             f'<material name="{name}" texture="{name}" texrepeat="{repeat}" {shine}/>'
@@ -92,12 +93,12 @@ class Scene:
         """Mesh and material of an object's model; what light and print make of its colours differs by scene."""
         name = f"o{ycb_id}"
         shape, texture = models.model(ycb_id)
-        self.assets[f"{name}.obj"], self.assets[f"{name}.png"] = models.obj_text(shape).encode(), _png(texture)
+        self.assets[f"{name}.obj"], self.assets[f"{name}.png"] = models.obj_text(shape).encode(), png(texture)
         tint = np.clip(rng.uniform(0.75, 1.0) * (1 + rng.normal(0, 0.04, 3)), 0, 1)
         shine = f'specular="{rng.uniform(0, 0.6):.2f}" shininess="{rng.uniform(0.1, 0.9):.2f}"'
         return (
             f'<mesh name="{name}" file="{name}.obj" inertia="shell"/><texture name="{name}" type="2d" '
-            f'file="{name}.png"/><material name="{name}" texture="{name}" rgba="{_numbers(tint)} 1" {shine}/>'
+            f'file="{name}.png"/><material name="{name}" texture="{name}" rgba="{numbers(tint)} 1" {shine}/>'
         )
 
     def _xml(self, rng, template, uv, faces, K, photographs):
@@ -115,17 +116,10 @@ class Scene:
                 bodies += f'<body name="o{i}" mocap="true"><geom name="o{i}" type="mesh" mesh="o{i}" material="o{i}"/>'
                 bodies += "</body>"
                 continue
-            primitive = OBJECTS[i].primitive
-            if primitive.axis == BOX:
-                geom = f'type="box" size="{_numbers(primitive.half)}"'
-            else:
-                radius = primitive.half[primitive.axis - 1]
-                turn = ("0 1.5708 0", "1.5708 0 0", "0 0 0")[primitive.axis]
-                geom = f'type="cylinder" size="{radius:.5f} {primitive.half[primitive.axis]:.5f}" euler="{turn}"'
-            bodies += f'<body name="o{i}" mocap="true"><geom name="o{i}" {geom} material="o{i}"/></body>'
+            bodies += primitive_body(i)
         distance = rng.uniform(0.9, 2.0)
         walls = "".join(
-            f'<geom name="wall{k}" type="box" size=".02 {distance + 0.3:.3f} 1.6" pos="{_numbers(p)}" '
+            f'<geom name="wall{k}" type="box" size=".02 {distance + 0.3:.3f} 1.6" pos="{numbers(p)}" '
             f'euler="0 0 {a}" material="wall{k}"/>'
             for k, (p, a) in enumerate(
                 (
@@ -144,36 +138,27 @@ class Scene:
             direction[2] = -abs(direction[2]) - 0.2
             color = np.clip(rng.uniform(0.2, 0.9) * strength * (1 + rng.normal(0, 0.08, 3)), 0, 1)
             lights += (
-                f'<light type="directional" pos="0 0 1.5" dir="{_numbers(direction)}" '
-                f'diffuse="{_numbers(color)}" '
-                f'specular="{_numbers(color / 2)}" castshadow="{"true" if k == 0 else "false"}"/>'
+                f'<light type="directional" pos="0 0 1.5" dir="{numbers(direction)}" '
+                f'diffuse="{numbers(color)}" '
+                f'specular="{numbers(color / 2)}" castshadow="{"true" if k == 0 else "false"}"/>'
             )
-        cameras = ""
-        for k, matrix in enumerate(K):
-            offset = (self.width - 1) / 2 - matrix[0, 2], (self.height - 1) / 2 - matrix[1, 2]
-            cameras += (
-                f'<camera name="c{k}" resolution="{self.width} {self.height}" sensorsize="6.4 4.8" '
-                f'focalpixel="{matrix[0, 0]} {matrix[1, 1]}" principalpixel="{offset[0]} {offset[1]}"/>'
-            )
+        cameras = cameras_xml(K, self.width, self.height)
         ambient, head = rng.uniform(0.15, 0.5), rng.uniform(0, 0.5)
-        ids = " ".join(str(i) for i in range(len(uv)))
         return f"""<mujoco><compiler angle="radian"/>
 <visual><global offwidth="{self.width}" offheight="{self.height}"/><quality shadowsize="1024" offsamples="0"/>
-<headlight ambient="{_numbers([ambient] * 3)}" diffuse="{_numbers([head] * 3)}" specular=".1 .1 .1"/>
+<headlight ambient="{numbers([ambient] * 3)}" diffuse="{numbers([head] * 3)}" specular=".1 .1 .1"/>
 <map znear="0.02" zfar="10"/></visual>
 <asset><texture name="skin" type="2d" file="skin.png"/>
 <material name="skin" texture="skin" specular="{rng.uniform(0, 0.35):.2f}" shininess=".3"/>{materials}</asset>
 <worldbody>{lights}{walls}
-<geom name="table" type="box" size="{_numbers(rng.uniform(0.5, 0.85, 2))} .02" pos="0 0 -.02"
+<geom name="table" type="box" size="{numbers(rng.uniform(0.5, 0.85, 2))} .02" pos="0 0 -.02"
  material="table"/>
 <geom name="floor" type="plane" size="3 3 .1" pos="0 0 -.7" material="floor"/>{bodies}
 <body name="forearm" mocap="true"><geom name="forearm" type="capsule" size="{radius:.4f}" material="skin"
  fromto=".03 0 0 .45 0 0"/><geom name="sleeve" type="capsule" size="{radius + person.uniform(0.004, 0.015):.4f}"
  fromto="{0.05 + sleeve_start:.3f} 0 0 .5 0 0" material="sleeve"/></body>
 <body name="hand"/>{cameras}</worldbody>
-<deformable><skin name="hand" material="skin" vertex="{_numbers(template[self.skin_vertex])}"
- texcoord="{_numbers(uv)}" face="{" ".join(str(i) for i in faces.ravel())}"><bone body="hand" bindpos="0 0 0"
- bindquat="1 0 0 0" vertid="{ids}" vertweight="{" ".join(["1"] * len(uv))}"/></skin></deformable></mujoco>"""
+{skin_xml(template[self.skin_vertex], uv, faces, "skin")}</mujoco>"""
 
     def pose(self, vertices, R_world_hand, wrist, object_R, object_t, R_hand_forearm):
         """Move hand, forearm and objects; world frame, metres."""
@@ -201,8 +186,13 @@ class Scene:
         view.type, view.fixedcamid = mj.mjtCamera.mjCAMERA_FIXED, camera
         mj.mjv_updateScene(self.model, self.data, self.option, None, view, mj.mjtCatBit.mjCAT_ALL, self.scene)
         self.scene.flags[mj.mjtRndFlag.mjRND_SHADOW] = self.shadows
-        rgb, codes = self._draw(segment=False), self._draw(segment=True).astype(np.int32)
-        return rgb, self._labels()[codes[..., 0] + codes[..., 1] * 256]
+        rgb, colors = self._draw(segment=False), self._draw(segment=True).astype(np.int32)
+        codes = colors[..., 0] + colors[..., 1] * 256
+        return self._before(codes > 0, rgb), self._labels()[codes]
+
+    def _before(self, drawn: Bool[np.ndarray, "h w"], rgb: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+        """The picture, with whatever lies behind all that is drawn."""
+        return rgb
 
     def depth(self) -> UInt16[np.ndarray, "h w"]:
         """Millimetres along the axis of the camera that was drawn last; 0 beyond what 16 bits hold."""
@@ -235,5 +225,40 @@ class Scene:
         return table
 
 
-def _png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
+def primitive_body(ycb_id: int) -> str:
+    """A body of its own with the box or cylinder that stands for an object; both are named `o` and the id."""
+    primitive, name = OBJECTS[ycb_id].primitive, f"o{ycb_id}"
+    if primitive.axis == BOX:
+        geom = f'type="box" size="{numbers(primitive.half)}"'
+    else:
+        radius = primitive.half[primitive.axis - 1]
+        turn = ("0 1.5708 0", "1.5708 0 0", "0 0 0")[primitive.axis]
+        geom = f'type="cylinder" size="{radius:.5f} {primitive.half[primitive.axis]:.5f}" euler="{turn}"'
+    return f'<body name="{name}" mocap="true"><geom name="{name}" {geom} material="{name}"/></body>'
+
+
+def cameras_xml(K: Float[np.ndarray, "c 3 3"], width: int, height: int) -> str:
+    """Cameras `c0`, `c1`, ... with exactly these intrinsics."""
+    text = ""
+    for k, matrix in enumerate(K):
+        offset = (width - 1) / 2 - matrix[0, 2], (height - 1) / 2 - matrix[1, 2]
+        text += (
+            f'<camera name="c{k}" resolution="{width} {height}" sensorsize="6.4 4.8" '
+            f'focalpixel="{matrix[0, 0]} {matrix[1, 1]}" principalpixel="{offset[0]} {offset[1]}"/>'
+        )
+    return text
+
+
+def skin_xml(
+    vertices: Float[np.ndarray, "s 3"], uv: Float[np.ndarray, "s 2"], faces: Int[np.ndarray, "f 3"], material: str
+) -> str:
+    """A skin on one bone, the body `hand`: its vertices are overwritten in every frame."""
+    ids = " ".join(str(i) for i in range(len(uv)))
+    return f"""<deformable><skin name="hand" material="{material}" vertex="{numbers(vertices)}"
+ texcoord="{numbers(uv)}" face="{" ".join(str(i) for i in faces.ravel())}"><bone body="hand" bindpos="0 0 0"
+ bindquat="1 0 0 0" vertid="{ids}" vertweight="{" ".join(["1"] * len(uv))}"/></skin></deformable>"""
+
+
+def png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """An RGB image as a file."""
     return cv2.imencode(".png", image[..., ::-1])[1].tobytes()
