@@ -1,5 +1,6 @@
 """Textures of the generated scenes: skin, objects, table, walls. Drawn; photographs are optional."""
 
+import functools
 from pathlib import Path
 
 import cv2
@@ -18,8 +19,9 @@ CHART_M = 0.28  # what it covers
 CHART_ORIGIN = np.array([-0.21, -0.13])  # its corner, canonical x and z in metres
 
 
+@functools.cache
 def load_photographs(folder: str) -> list[UInt8[np.ndarray, "h w 3"]]:
-    """All images of a folder, RGB; an empty name gives none.
+    """All images of a folder, RGB, read once; an empty name gives none.
 
     Raises `UserError` where the folder is missing or holds no image of at least 120 pixels a side.
     """
@@ -51,9 +53,7 @@ def background(rng: np.random.Generator, size: int, photographs: list) -> UInt8[
     return texture(rng, size, photographs, 15 if photographs else 6)
 
 
-def texture(
-    rng: np.random.Generator, size: int, photographs: list, kinds: int = 0
-) -> UInt8[np.ndarray, "size size 3"]:
+def texture(rng: np.random.Generator, size: int, photographs: list, kinds: int = 0) -> UInt8[np.ndarray, "size size 3"]:
     """Plain, noisy, striped, drawn, graded, or a piece of a photograph: every one of `kinds` beyond the sixth."""
     kind = rng.integers(kinds or (9 if photographs else 6))
     base = rng.uniform(30, 255, 3)

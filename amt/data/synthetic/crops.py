@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 from scipy.spatial.transform import Rotation
 
 from amt.data.synthetic import appearance, grasps, motion, physical
-from amt.data.synthetic.scene import Scene, cameras_xml, numbers, png, primitive_body, skin_xml
+from amt.data.synthetic.scene import Scene, cameras_xml, png, primitive_body, skin_xml
 from amt.data.ycb import OBJECTS
 from amt.geometry import cameras
 from amt.hand import HandModel
@@ -22,6 +22,7 @@ FOCAL = (400.0, 1000.0)  # pixels of an image 640 wide
 EXTENT = (0.25, 0.85)  # of the image's height that the joints cover, the longer way
 FAR = 10.0  # metres: no table is near
 NEAREST = 0.12  # metres from the camera
+STRIDE = 3  # of the vertices that touch first
 HELD, REACHED = 0.7, 0.3  # of grasps: closed on the object, or still on the way to it
 MOST_OBJECTS = 4  # of a sequence
 SHOWN = 0.45  # probability that an object which is not grasped is in view
@@ -190,7 +191,7 @@ class CropScene(Scene):
 {skin_xml(template[self.skin_vertex], uv, faces, "skin")}</mujoco>"""
 
     def pose(self, vertices, R_world_hand, wrist, object_R, object_t, R_hand_forearm):
-        """Move everything, and choose all that can be seen anew; world frame, metres. The forearm's turn is not used."""
+        """Move everything and choose all that can be seen anew; world frame, metres. The forearm's turn is its own."""
         rng, model = self.rng, self.model
         turn = Rotation.from_rotvec([0, rng.normal(0, 0.25), rng.normal(0, 0.35)]).as_matrix()
         if self.side == "left":

@@ -208,7 +208,8 @@ def _write_sequence(job) -> str:
     if config.grasps == "crops":
         lens = index % config.num_cameras
         K, serials = K[lens : lens + 1], serials[lens : lens + 1]
-        played = crops.sample(rng, grasps.HandShape(hand, betas), *amount, shown, K[0], size, left=index // 2 % 2 == 1)
+        shape = grasps.HandShape(hand, betas, crops.STRIDE)
+        played = crops.sample(rng, shape, *amount, shown, K[0], size, left=index // 2 % 2 == 1)
         T_world_camera = crops.T_WORLD_CAMERA[None]
         scene = crops.CropScene(rng, hand, played.ycb_ids, K, size, photographs, backend, played.side)
     else:

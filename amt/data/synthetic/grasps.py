@@ -21,17 +21,21 @@ PUSHES = 20  # steps, each as far as the skin is sunk: on a slanted face the fir
 
 
 class HandShape:
-    """One subject's hand: poses in, vertices out, in fixed batches of `LEVELS` so that it compiles once."""
+    """One subject's hand: poses in, vertices out, in fixed batches of `LEVELS` so that it compiles once.
 
-    def __init__(self, hand: HandModel, betas: Float[np.ndarray, " 10"]):
-        self.hand = hand
+    Fingers close by every `stride`-th vertex.
+    """
+
+    def __init__(self, hand: HandModel, betas: Float[np.ndarray, " 10"], stride: int = 1):
+        self.hand, self.stride = hand, stride
         self.betas = np.asarray(betas, np.float32)
         self.axes = np.asarray(hand.flexion_axes)[1:]
-        self.owner = np.asarray(hand.weights).argmax(1) - 1  # joint row of every vertex, -1 on the palm
+        # The joint row of every vertex that `vertices` gives, -1 on the palm.
+        self.owner = np.asarray(hand.weights)[::stride].argmax(1) - 1
 
-    def vertices(self, poses: Float[np.ndarray, "n 15 3"]) -> Float[np.ndarray, "n 778 3"]:
-        """Vertices in the hand frame, wrist at the origin."""
-        return self.pose(poses)[1]
+    def vertices(self, poses: Float[np.ndarray, "n 15 3"]) -> Float[np.ndarray, "n v 3"]:
+        """Vertices to close by, in the hand frame, wrist at the origin."""
+        return self.pose(poses)[1][:, :: self.stride]
 
     def pose(self, poses):
         """Joints [n,21,3] and vertices [n,778,3] in the hand frame, wrist at the origin."""
@@ -57,16 +61,21 @@ def _pose(hand, rotations, betas):
 
 def thumb(rng: np.random.Generator, axes: Float[np.ndarray, "15 3"]) -> Float[np.ndarray, "3 3"]:
     """A random thumb: flexion, abduction and twist at its base, flexion further out."""
+    return thumbs(rng, axes, 1)[0]
+
+
+def thumbs(rng: np.random.Generator, axes: Float[np.ndarray, "15 3"], n: int) -> Float[np.ndarray, "{n} 3 3"]:
+    """So many of them."""
     flexion = axes[THUMB]
     bone = np.array([-1, 0, 0.6]) / np.hypot(1, 0.6)
+    low, high = [-0.35, -0.6, -0.5, -0.2, -0.3], [0.6, 0.6, 0.5, 0.9, 1.2]
+    angles = rng.uniform(low, high, (n, 5))[..., None]
     base = (
-        Rotation.from_rotvec(flexion * rng.uniform(-0.35, 0.6))
-        * Rotation.from_rotvec(np.cross(flexion, bone) * rng.uniform(-0.6, 0.6))
-        * Rotation.from_rotvec(bone * rng.uniform(-0.5, 0.5))
+        Rotation.from_rotvec(flexion * angles[:, 0])
+        * Rotation.from_rotvec(np.cross(flexion, bone) * angles[:, 1])
+        * Rotation.from_rotvec(bone * angles[:, 2])
     )
-    return np.stack(
-        [base.as_rotvec(), axes[THUMB + 1] * rng.uniform(-0.2, 0.9), axes[THUMB + 2] * rng.uniform(-0.3, 1.2)]
-    )
+    return np.stack([base.as_rotvec(), axes[THUMB + 1] * angles[:, 3], axes[THUMB + 2] * angles[:, 4]], axis=1)
 
 
 def gesture(rng: np.random.Generator, axes: Float[np.ndarray, "15 3"]) -> Float[np.ndarray, "15 3"]:
@@ -131,7 +140,7 @@ def make_room(
 ) -> Float[np.ndarray, " 3"]:
     """The object's centre pushed out of the palm until it fits before the straight hand, its thumb aside."""
     poses = np.zeros((LEVELS, 15, 3))
-    poses[:, THUMB:] = [thumb(rng, shape.axes) for _ in range(LEVELS)]
+    poses[:, THUMB:] = thumbs(rng, shape.axes, LEVELS)
     vertices = shape.vertices(poses)
     for _ in range(PUSHES):
         clearance = distance(vertices, R_hand_object, center, half, axis).min(1).max()
@@ -141,7 +150,7 @@ def make_room(
     return center
 
 
-def distance(vertices, R_hand_object, center, half, axis) -> Float[np.ndarray, "n 778"]:
+def distance(vertices, R_hand_object, center, half, axis) -> Float[np.ndarray, "n v"]:
     """Signed distance of vertices in the hand frame to the object's surface."""
     return primitives.signed_distance((vertices - center) @ R_hand_object, half, np.asarray(axis))
 
@@ -181,7 +190,7 @@ def close_on(
             last_free = int(np.argmax(touches)) - 1 if touches.any() else LEVELS - 1
             pose[first + k] = candidates[max(last_free, 0), first + k]
     candidates = np.repeat(pose[None], LEVELS, 0)
-    candidates[:, THUMB:] = [thumb(rng, shape.axes) for _ in range(LEVELS)]
+    candidates[:, THUMB:] = thumbs(rng, shape.axes, LEVELS)
     to_object, clearance = clearances(shape.vertices(candidates))
     sunk = np.clip(PENETRATION - clearance.min(1), 0, None)
     touch = np.abs(np.sort(to_object[:, shape.owner == THUMB + 2], 1)[:, :4]).mean(1)

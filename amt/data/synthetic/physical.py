@@ -40,9 +40,9 @@ def sample(
 ) -> motion.Motion:
     """A simulated grasp, or, with that probability, a gesture of the free hand.
 
-    The object to grasp, one of the YCB ids `objects`, goes round with `turn` (the number of the sequence), the hand's side alternates and is the other
-    one in the next round: of 20 objects the first 40 sequences without gestures hold all objects in both hands, but for objects that
-    no try holds.
+    The object to grasp, one of the YCB ids `objects`, goes round with `turn` (the number of the sequence), the hand's
+    side alternates and is the other one in the next round: of 20 objects the first 40 sequences without gestures hold
+    all in both hands, but for objects that no try holds.
 
     Raises `RuntimeError` where no grasp held in `MAX_SCENES` scenes of `MAX_TRIES` grasps each.
     """

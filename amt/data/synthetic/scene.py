@@ -53,11 +53,11 @@ class Scene:
 
         self.mujoco, self.hand = mujoco, hand
         self.width, self.height = size
-        self.look, person = look, look.person if look else rng
+        self.look = look
         self.skin_vertex, uv, faces = appearance.skin_charts(hand)
         if look and look.side == "left":
             faces = faces[:, ::-1]
-        self.assets = {"skin.png": png(appearance.skin_texture(person, hand))}
+        self.assets = {}
         self.ycb_ids = ycb_ids
         xml = self._xml(rng, np.asarray(hand.v_template), uv, faces, K, photographs)
         self.model = mujoco.MjModel.from_xml_string(xml, self.assets)
@@ -103,6 +103,7 @@ class Scene:
 
     def _xml(self, rng, template, uv, faces, K, photographs):
         person = self.look.person if self.look else rng
+        self.assets["skin.png"] = png(appearance.skin_texture(person, self.hand))
         names = ["table", "floor", "sleeve", *(f"wall{k}" for k in range(4))]
         names += [f"o{i}" for i in self.ycb_ids if not self.look]
         materials = ""
