@@ -48,7 +48,7 @@ def get_config() -> ConfigDict:
 
 def data() -> dict:
     return {
-        "root": "",  # a folder in the DexYCB layout; empty: $DEX_YCB_DIR
+        "root": "",  # a folder in the DexYCB layout; empty: $DEX_YCB_DIR; for training also several, comma between them
         "split": "s0",  # s0 sequences, s1 subjects, s2 cameras, s3 grasped objects
         "part": "train",  # train, val, test, all
         "crop": "aligned",  # aligned: rolled so that wrist to middle knuckle is up; box: upright; full: whole frame

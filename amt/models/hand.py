@@ -33,6 +33,9 @@ class CoarseHand:
 class CoarseHandHead(nn.Module):
     """Global orientation, 15 joint rotations and shape, by a network that reads the keypoints: learned
     inverse kinematics. The root is the wrist keypoint, made metric through K; nothing here sees a label.
+
+    The network reads the keypoints as a camera far away would see them, without K: the hand's size and pose are a
+    function of the crop alone, and the focal length decides nothing but its distance.
     """
 
     width: int
@@ -48,15 +51,16 @@ class CoarseHandHead(nn.Module):
     ) -> CoarseHand:
         b = features.cls_token.shape[0]
         keypoints = jax.lax.stop_gradient(keypoints)
-        points = to_camera(keypoints.uv, keypoints.depth, keypoints.scale, K, image_size)
-        relative = (points - points[:, :1]) * HAND_SCALE
+        wrist = to_camera(keypoints.uv[:, :1], keypoints.depth[:, :1], keypoints.scale, K, image_size)
+        places = jnp.concatenate([keypoints.uv, keypoints.depth[..., None]], axis=-1)
+        relative = (places - places[:, :1]) * keypoints.scale[:, None, None] * HAND_SCALE
         x = jnp.concatenate([features.cls_token, relative.reshape(b, -1)], axis=-1)
         x = Mlp((self.width, self.width), 16 * 6 + 10)(x)
         identity = jnp.tile(jnp.asarray(IDENTITY_6D), 16)[None]
         matrices = rotations.from_6d((x[:, :96] * 5.0 + identity).reshape(b, 16, 6))
         betas = x[:, 96:]
         joints, vertices, T_joint = hand.from_rotations(matrices, betas, jnp.zeros((b, 3)))
-        shift = points[:, 0] - joints[:, 0]
+        shift = wrist[:, 0] - joints[:, 0]
         frames = T_joint.at[:, :, :3, 3].add(shift[:, None])
         return CoarseHand(matrices, betas, shift, joints + shift[:, None], vertices + shift[:, None], frames)
 

@@ -13,8 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from amt import hand as hand_model
 from amt.data.augmentation import AugmentConfig
 from amt.data.device_cache import cache_iterator, load_cache, num_mesh_parts
-from amt.data.dexycb import find_root
-from amt.data.packed import open_source
+from amt.data.mixed import find_roots, open_mixed
 from amt.data.pipeline import eval_batches, train_iterator, with_context
 from amt.data.quarantine import Quarantine, Readable
 from amt.data.transforms import TransformConfig
@@ -47,8 +46,8 @@ def run(config, workdir: Path, input: str | None) -> dict:
     sizes = settings["model"], settings["finder"], settings["image_size"]
     model = build(*sizes, config.backbone.to_dict(), config.train.dropout)
     backbone = _backbone(config, model)
-    root = find_root(config.data.root)
-    source = open_source(root, config.data.split, config.data.part)
+    roots = find_roots(config.data.root)
+    source = open_mixed(roots, config.data.split, config.data.part)
     transforms = transform_config(config)
     quarantine = Quarantine(workdir, jax.process_index())
     mesh = sharding.make_mesh(**config.mesh)
@@ -67,7 +66,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
             model,
             hand,
             feed,
-            _validation(model, hand, config, transforms, root, quarantine),
+            _validation(model, hand, config, transforms, roots, quarantine),
             optimizer,
             loop,
             _objective(config, len(source)),
@@ -195,11 +194,11 @@ def _start(config, model, settings: dict, hand, backbone: dict | None) -> tuple[
     return unflatten_dict(flat, sep="."), sorted({".".join(k.split(".")[:2]) for k in fresh})
 
 
-def _validation(model, hand, config, transforms, root, quarantine):
-    """Figures on held-out sequences of the same root, enough to watch a run: root-relative MPJPE on label crops, and
+def _validation(model, hand, config, transforms, roots, quarantine):
+    """Figures on held-out sequences of the same roots, enough to watch a run: root-relative MPJPE on label crops, and
     the share of frames in which the finder's mean joint is further than half the hand's extent from the true one.
     """
-    held_out = open_source(root, config.data.split, "val")
+    held_out = open_mixed(roots, config.data.split, "val")
     batches = list(eval_batches(held_out, transforms, config.eval.batch_size, VALIDATION_SAMPLES, quarantine))
     perceive = jax.jit(lambda params, b: model.apply({"params": params}, b.image, b.K, hand, method="perceive").joints)
     find = jax.jit(lambda params, b: model.apply({"params": params}, b.frame, method="find").uv)

@@ -30,7 +30,7 @@ IN_FRONT = 0.12  # of those, how many may hide a part of the hand
 NUM_SKINS, NUM_TEXTURES, NUM_BACKGROUNDS, NUM_THINGS = 3, 6, 8, 3
 RGB_ROLE = 1  # mjTEXROLE_RGB
 T_WORLD_CAMERA = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
-BEHIND = np.array([0.0, -20.0, 0.0])  # world
+BEHIND = np.array([0.0, -5.0, 0.0])  # world
 
 
 def sample(
@@ -83,12 +83,12 @@ def _view(rng, shape, ids, grasped, K, size):
         if k == grasped:
             object_R.append(R @ R_hand_object)
             object_t.append(R @ center + wrist)
-        elif rng.random() < SHOWN:
-            object_R.append(Rotation.random(random_state=rng).as_matrix())
+            continue
+        object_R.append(Rotation.random(random_state=rng).as_matrix())
+        if rng.random() < SHOWN:
             object_t.append(_aside(rng, joints + wrist, K, size, OBJECTS[ids[k]].primitive.diameter / 2))
         else:
-            object_R.append(np.eye(3))
-            object_t.append(R_world_camera.T @ (BEHIND - [2.0 * k, 0, 0]))
+            object_t.append(R_world_camera.T @ (BEHIND - [1.0 * k, 0, 0]))
     object_R = R_world_camera @ np.stack(object_R)
     return pose, R_world_camera @ R, R_world_camera @ wrist, object_R, np.stack(object_t) @ R_world_camera.T
 
