@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -176,6 +177,22 @@ def test_out_of_the_device_cache_and_stopped_it_ends_the_same(root, tmp_path):
     whole, resumed = (weights.load(tmp_path / name / "weights.safetensors")[0] for name in ("whole", "resumed"))
     for a, b in zip(*map(_leaves, (whole, resumed)), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-3, rtol=2e-3)  # saved in half precision
+
+
+def test_kinds_and_forces_are_taught_by_both_terms_and_simulated_contacts(tmp_path):
+    config, simulated = demo.get_config("tiny"), SimpleNamespace(has_contacts=True)
+    assert train._contacts_taught(config, simulated, [])
+    assert not train._contacts_taught(config, SimpleNamespace(has_contacts=False), [])
+    config.train.component = "finder"
+    assert not train._contacts_taught(config, simulated, [])
+    params, settings, mean = weights.load(weights.EMBEDDED)
+    weights.save(tmp_path / "weights.safetensors", params, settings, mean, contacts_taught=True)
+    config.train.start_from = str(tmp_path)
+    assert train._contacts_taught(config, simulated, [])  # as they were
+    assert not train._contacts_taught(config, simulated, ["perception.contact_decoder"])
+    config.train.component = "perception"
+    config.train.loss.contact_force = 0.0
+    assert not train._contacts_taught(config, simulated, [])
 
 
 @pytest.mark.parametrize(
