@@ -101,6 +101,11 @@ def test_evaluation_stands_beside_the_training_mean(config, trained, tmp_path):
     for name in ("mpjpe_mm", "mean_mpjpe_mm", "pa_mpjpe_mm", "error_2d_px", "mean_error_2d_px", "wrist_depth_mm"):
         assert figures[name] > 0
     assert figures["mpjpe_share_of_mean"] == pytest.approx(figures["mpjpe_mm"] / figures["mean_mpjpe_mm"])
+    for name in ("add_s_mm", "mean_add_s_mm", "add_s_recall", "mean_add_s_recall"):
+        assert figures[name] >= 0
+    for name in ("contact_f1_5mm", "mean_contact_f1_5mm", "contact_f1_relative_20mm", "mean_contact_recall_20mm"):
+        assert 0 <= figures[name] <= 1
+    assert np.isnan(figures["contact_kind_right_share"]) and figures["contact_simulated_share"] == 0
     assert 0 < figures["mean_skeleton_pa_mpjpe_mm"] < 40  # a hand's own variety of poses
 
 
