@@ -78,9 +78,12 @@ class Batch:
     Left hands are already mirrored. `object_pose` is model to crop camera; `hand_pose` is the MANO layout in the frame
     of the original camera (3 axis-angle, 45 PCA), `R_crop_camera` takes it to the crop's. `hand_visible` is False for
     a crop of something else, `shows_left` True where the side was guessed wrong on purpose: such a crop teaches nothing
-    but the side. `frame` is the whole image fitted into a square; `frame_joints` are 2D joints in
-    its sides (0..1), valid where they lie inside. Every label has its mask. When one component is trained alone, the
-    other's fields are None. `point_noise` (3 metres, 2 pixels; None: none) is added to what the refiner starts from.
+    but the side. Contacts are those with the grasped object: points, the hand's force on it in newtons, and the kind as
+    in `Contacts`. Where `contact_known` is False nobody simulated them, and `amt.losses.labels` finds points by
+    geometry; a slot that is not valid is no contact, of the kind none, or -1 where kinds are not known. `frame` is the
+    whole image fitted into a square; `frame_joints` are 2D joints in its sides (0..1), valid where they lie inside.
+    Every label has its mask. When one component is trained alone, the other's fields are None. `point_noise` (3 metres,
+    2 pixels; None: none) is added to what the refiner starts from.
     """
 
     image: UInt8[Array, "batch size size 3"]
@@ -98,6 +101,11 @@ class Batch:
     object_ids: Int[Array, "batch n"]
     object_valid: Bool[Array, "batch n"]
     grasped: Int[Array, " batch"]
+    contact_points: Float[Array, "batch c 3"]
+    contact_force: Float[Array, "batch c 3"]
+    contact_kind: Int[Array, "batch c"]
+    contact_valid: Bool[Array, "batch c"]
+    contact_known: Bool[Array, " batch"]
     frame: UInt8[Array, "batch side side 3"]
     frame_joints: Float[Array, "batch 21 2"]
     frame_joints_valid: Bool[Array, "batch 21"]

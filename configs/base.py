@@ -213,6 +213,8 @@ def train() -> dict:
             "object_confidence": 0.05,
             "contact_point": 0.05,
             "contact_confidence": 0.02,
+            "contact_kind": 0.02,  # of simulated contacts, as the force; both 0: predictions do not say them
+            "contact_force": 0.02,
             "contact_placement": 0.02,
             "hand_joint_weights": 0.1,  # keeps the learned weights of the joints together; 0: they are fixed
             "physics_joint_limits": 0.1,

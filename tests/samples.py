@@ -5,6 +5,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from amt import hand as hand_model
+from amt.data.contacts import FIRM, LIGHT, MANIPULATION, NONE, no_contacts
 from amt.data.pipeline import stack
 from amt.data.transforms import TransformConfig, network_sample
 from amt.geometry import cameras
@@ -34,8 +35,8 @@ def changed(**fields):
     return TransformConfig(**{**vars(PLAIN), **fields})
 
 
-def make_sample(seed, is_left=False, distance=0.6, dot=None):
-    """A sample as the reader gives it; black, with a white disc at the joint `dot`."""
+def make_sample(seed, is_left=False, distance=0.6, dot=None, contacts=False):
+    """A sample as the reader gives it; black, with a white disc at the joint `dot`; `contacts`: simulated ones."""
     rng = np.random.default_rng(seed)
     hand_pose = np.concatenate([rng.normal(0, 1, 3), rng.normal(0, 0.3, 45), [0, 0, 0]]).astype(np.float32)
     betas = rng.normal(0, 1, 10).astype(np.float32)
@@ -68,7 +69,18 @@ def make_sample(seed, is_left=False, distance=0.6, dot=None):
         "object_ids": np.int32([3, 21] + [0] * 8),
         "object_valid": np.arange(10) < 2,
         "grasped": np.int32(0),
+        **(simulated_contacts(joints, seed) if contacts else no_contacts()),
     }
+
+
+def simulated_contacts(joints, seed):
+    """Four contacts at fingertips, of three kinds, with forces of a few newtons."""
+    rng, contacts = np.random.default_rng([seed, 1]), no_contacts()
+    contacts["contact_points"][:4] = joints[[4, 8, 12, 16]]
+    contacts["contact_force"][:4] = rng.normal(0, 3, (4, 3))
+    contacts["contact_kind"][:] = [LIGHT, FIRM, MANIPULATION, MANIPULATION] + [NONE] * 6
+    contacts["contact_valid"][:4] = True
+    return contacts | {"contact_known": np.bool_(True)}
 
 
 def make_batch(size, seed=0, image_size=32, frame_size=32) -> Batch:

@@ -199,6 +199,9 @@ def _labels(sample: Batch, R, K, config) -> Batch:
         shows_left=sample.shows_left & enough,
         hand_pose_valid=sample.hand_pose_valid & enough,
         object_valid=sample.object_valid & ahead & near & enough,
+        contact_points=_matmul(sample.contact_points, R.T),
+        contact_force=_matmul(sample.contact_force, R.T),
+        contact_valid=sample.contact_valid & enough,
     )
 
 
@@ -216,6 +219,9 @@ def _wrong_side(sample: Batch) -> Batch:
         joints_valid=jnp.zeros_like(sample.joints_valid),
         hand_pose_valid=jnp.zeros_like(sample.hand_pose_valid),
         object_valid=jnp.zeros_like(sample.object_valid),
+        contact_points=mirror.mirror_points(sample.contact_points),
+        contact_force=mirror.mirror_points(sample.contact_force),
+        contact_valid=jnp.zeros_like(sample.contact_valid),
     )
 
 

@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from amt.data.contacts import no_contacts, read_contacts
 from amt.data.files import Calibration, read_bytes, read_depth, read_labels, read_meta
 from amt.data.index import Index
 from amt.errors import UserError
 
 SPLITS = ("s0", "s1", "s2", "s3")
+SIMULATED = "grasp"  # in meta.yml: the generator's mark of sequences with simulated contacts
 PARTS = ("train", "val", "test", "all")  # all: of a set that is held out as a whole
 
 
@@ -87,7 +89,8 @@ class DexYCB:
     `source[i]` is a dict of numpy arrays in the camera frame, named as in `amt.structs.Batch`: `color` (the
     JPEG file's bytes), `K` [3,3] pixels, `T_world_camera` [4,4], `joints_3d` [21,3], `joints_2d` [21,2]
     pixels, `joints_valid`, `hand_pose` [51], `betas` [10], `hand_pose_valid`, `object_pose` [10,3,4],
-    `object_ids` [10] (0: none), `object_valid` [10], `grasped` (index into these, -1: none), `is_left`; with
+    `object_ids` [10] (0: none), `object_valid` [10], `grasped` (index into these, -1: none), `is_left`; simulated
+    contacts with the grasped object as `amt.data.contacts.read_contacts` gives them, none known in DexYCB; with
     `with_seg` also `seg` [height,width] uint8 (0, 1-21 object, 255 hand), with `with_depth` also `depth`
     [height,width] in metres, 0 where unknown. What a mask calls invalid is 0. Left hands are as on disk.
 
@@ -137,6 +140,11 @@ class DexYCB:
     def __repr__(self) -> str:
         return f"DexYCB({str(self.root)!r}, {self.split!r}, {self.part!r})"
 
+    @property
+    def has_contacts(self) -> bool:
+        """Whether contacts of any of its samples were simulated."""
+        return any(SIMULATED in self.sequences[run.sequence].meta for run in self.runs)
+
     def clips(self) -> list[range]:
         """The samples of every video: one camera of one sequence, in the order of time."""
         return [range(int(end) - run.num_frames, int(end)) for run, end in zip(self.runs, self._ends, strict=True)]
@@ -167,6 +175,11 @@ class DexYCB:
             "is_left": np.bool_(meta["mano_sides"][0] == "left"),
             **read_labels(folder / f"labels_{frame:06d}.npz", meta, self.with_seg),
         }
+        if SIMULATED in meta:
+            held = int(sample["object_ids"][sample["grasped"]]) if sample["grasped"] >= 0 else 0
+            sample |= read_contacts(folder / f"contacts_{frame:06d}.npz", held)
+        else:
+            sample |= no_contacts()
         if self.with_depth:
             sample["depth"] = read_depth(folder / f"aligned_depth_to_color_{frame:06d}.png")
         return sample

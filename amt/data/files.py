@@ -94,13 +94,18 @@ def read_meta(path: Path, read: Callable[[Path], Any] = read_yaml) -> dict[str, 
     return {**meta, "serials": sorted(str(serial) for serial in meta["serials"])}
 
 
-def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Named arrays of an .npz file. Raises: FileError."""
+def read_arrays(
+    path: Path,
+    names: tuple[str, ...],
+    optional: tuple[str, ...] = (),
+    expected: str = "the labels of a DexYCB frame",
+) -> dict[str, np.ndarray]:
+    """Named arrays of an .npz file, and those `optional` ones that it has. Raises: FileError."""
     try:
         with _PARSING, np.load(path) as file:
-            return {name: file[name] for name in names}
+            return {name: file[name] for name in (*names, *(name for name in optional if name in file))}
     except Exception as error:  # a damaged archive raises whatever its bytes lead to
-        raise FileError(path, f"{describe(error)}; expected the labels of a DexYCB frame") from error
+        raise FileError(path, f"{describe(error)}; expected {expected}") from error
 
 
 def read_labels(path: Path, meta: dict[str, Any], with_seg: bool) -> dict[str, Any]:

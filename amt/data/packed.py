@@ -15,11 +15,12 @@ import grain.python as grain
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from amt.data.dexycb import PARTS, SPLITS, DexYCB, Sequence, make_runs
+from amt.data.contacts import NUM_CONTACTS
+from amt.data.dexycb import PARTS, SIMULATED, SPLITS, DexYCB, Sequence, make_runs
 from amt.data.files import MAX_OBJECTS, FileError, describe
 from amt.errors import UserError
 
-FORMAT = 1  # raise it when records change
+FORMAT = 2  # raise it when records change
 MANIFEST, PLAN = "packed.json", "packed.json.part"
 LABELS = np.dtype(
     [
@@ -36,6 +37,11 @@ LABELS = np.dtype(
         ("grasped", "<i4"),
         ("joints_valid", "?"),
         ("hand_pose_valid", "?"),
+        ("contact_points", "<f4", (NUM_CONTACTS, 3)),
+        ("contact_force", "<f4", (NUM_CONTACTS, 3)),
+        ("contact_kind", "<i4", (NUM_CONTACTS,)),
+        ("contact_valid", "?", (NUM_CONTACTS,)),
+        ("contact_known", "?"),
     ]
 )
 READABLE, UNREADABLE = b"s", b"x"  # a record's first byte
@@ -68,6 +74,7 @@ def make_plan(source: DexYCB, shard_samples: int) -> dict[str, Any]:
             "index": sequence.index,
             "serials": sequence.meta["serials"],
             "num_frames": sequence.meta["num_frames"],
+            **{name: sequence.meta[name] for name in (SIMULATED,) if name in sequence.meta},
         }
         for sequence in source.sequences
     ]
@@ -149,7 +156,10 @@ class Packed(DexYCB):
             raise UserError(f"config.data: found {split} {part}; expected one of {SPLITS} and one of {PARTS}")
         manifest = _read_json(self.root / MANIFEST)
         if manifest.get("format") != FORMAT:
-            raise UserError(f"{self.root / MANIFEST}: format {manifest.get('format')}, expected {FORMAT}; convert anew")
+            raise UserError(
+                f"{self.root / MANIFEST}: format {manifest.get('format')}, expected {FORMAT}; "
+                "packed by another version of amt; convert the data set anew"
+            )
         self.sequences = [
             Sequence(Path(manifest["root"], s["folder"]), s["subject"], s["index"], s) for s in manifest["sequences"]
         ]

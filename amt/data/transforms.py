@@ -19,8 +19,9 @@ from amt.geometry import cameras, mirror
 CROPS = ("aligned", "box", "full")
 ROUGH_SHIFT, ROUGH_SCALE = 0.18, 0.35  # deviations of centre (box sides) and log size of a finder's box; any roll
 OBJECT_REACH = 0.3  # objects count whose centre lies in the crop or this share of its side around it
-GEOMETRY = ("K", "joints_3d", "joints_2d", "object_pose")  # in the frame of a camera
+GEOMETRY = ("K", "joints_3d", "joints_2d", "object_pose", "contact_points", "contact_force")  # in a camera's frame
 OTHERS = ("is_left", "joints_valid", "hand_pose", "hand_pose_valid", "betas", "object_ids", "object_valid", "grasped")
+OTHERS += ("contact_kind", "contact_valid", "contact_known")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +107,8 @@ def mirror_labels(labels: Mapping[str, np.ndarray], mirrored: Bool[np.ndarray, "
         "joints_2d": mirror.mirror_pixels(labels["joints_2d"], widths[:, None, None]),
         "hand_pose": np.concatenate([mirror.mirror_hand_pose(pose[:, :48]), mirror.mirror_points(pose[:, 48:])], 1),
         "object_pose": mirror.mirror_object_pose(labels["object_pose"]),
+        "contact_points": mirror.mirror_points(labels["contact_points"]),
+        "contact_force": mirror.mirror_points(labels["contact_force"]),
     }
 
     def choose(name):
@@ -178,6 +181,11 @@ def crop_labels(
         "object_valid": _objects_in_crop(object_pose, labels["object_valid"], crop.K, config.image_size)
         & right[:, None],
         "grasped": labels["grasped"].astype(np.int32),
+        "contact_points": cameras.rotate(R, labels["contact_points"]).astype(f32),
+        "contact_force": cameras.rotate(R, labels["contact_force"]).astype(f32),
+        "contact_kind": labels["contact_kind"].astype(np.int32),
+        "contact_valid": labels["contact_valid"] & right[:, None],
+        "contact_known": labels["contact_known"],
     }
 
 

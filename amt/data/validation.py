@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from amt.data import files
-from amt.data.dexycb import list_sequences
+from amt.data import contacts, files
+from amt.data.dexycb import SIMULATED, list_sequences
 from amt.data.files import Calibration, FileError
 from amt.data.images import decode
 from amt.data.objects import object_surface
@@ -203,6 +203,8 @@ def _check_sequence(job: tuple[Path, dict[str, Any], dict[str, View]]) -> Report
             continue
         names = {path.name for path in (folder / serial).iterdir()}
         kinds = {"color_": ".jpg", "labels_": ".npz", "aligned_depth_to_color_": ".png"}
+        if SIMULATED in meta:
+            kinds["contacts_"] = ".npz"
         expected = {f"{kind}{n:06d}{end}" for kind, end in kinds.items() for n in range(meta["num_frames"])}
         for name in sorted(names - expected):
             if name.startswith(tuple(kinds)):
@@ -211,6 +213,8 @@ def _check_sequence(job: tuple[Path, dict[str, Any], dict[str, View]]) -> Report
         for frame in range(meta["num_frames"]):
             size = _check_images(report, folder / serial, frame, views.get(serial), has_depth)
             _check_labels(report, folder / serial / f"labels_{frame:06d}.npz", meta, views.get(serial), size)
+            if SIMULATED in meta:
+                _check_contacts(report, folder / serial / f"contacts_{frame:06d}.npz", meta["ycb_ids"])
     _check_world_poses(report, folder / "pose.npz", meta)
     return report
 
@@ -264,6 +268,23 @@ def _check_labels(report, path: Path, meta: dict[str, Any], view: View | None, s
     joints_3d, joints_2d = arrays["joint_3d"].reshape(21, 3), arrays["joint_2d"].reshape(21, 2)
     _check_hand(report, path, joints_3d.astype(np.float64), joints_2d, arrays["pose_m"].ravel(), view)
     _check_objects(report, path, arrays["pose_y"].astype(np.float64), meta["ycb_ids"])
+
+
+def _check_contacts(report: Report, path: Path, ids: list[int]) -> None:
+    try:
+        arrays = contacts.read_contact_file(path)
+    except FileError as error:
+        report.add_error(error)
+        return
+    if problems := contacts.contact_shape_problems(arrays):
+        report.add("wrong shape", path, problems[0])
+        return
+    for problem in files.nan_problems(arrays):
+        report.add("not finite", path, problem)
+    if strange := set(arrays["object"].tolist()) - set(ids):
+        report.add("wrong shape", path, f"object has {sorted(strange)}; the objects are {ids}")
+    if np.linalg.norm(arrays["points"], axis=-1).max(initial=0) > FAR:
+        report.add("wrong units", path, "a point is farther than 10 m; expected metres")
 
 
 def _check_hand(report, path: Path, joints_3d, joints_2d, pose_m, view: View | None) -> None:

@@ -4,6 +4,7 @@ Every frame on its own, but for the side: the frames of one video share their ha
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ from amt.data.quarantine import Quarantine, try_load
 from amt.data.transforms import visible_share
 from amt.errors import UserError
 from amt.evaluation.baseline import REFERENCE_PX, TrainingMean, reference_box, to_reference
+from amt.evaluation.contacts import ContactTally, contact_labels
+from amt.evaluation.objects import object_columns
 from amt.geometry import cameras
 from amt.inference.predictor import Predictor, choose
-from amt.structs import Prediction
 
 
 def evaluate(
@@ -39,6 +41,7 @@ def evaluate(
     where nothing is left.
     """
     rows: list[dict[str, float]] = []
+    contacts = ContactTally(predictor.contacts_taught)
     seen = unreadable = 0
     pending: list[tuple[dict, np.ndarray]] = []
     for clip in chosen_clips(source, max_samples):
@@ -47,20 +50,20 @@ def evaluate(
         unreadable += len(clip) - len(frames)
         quarantine.check(seen)
         if pending and frames and (len(pending) + len(clip) > batch_size or frames[0][1].shape != pending[0][1].shape):
-            rows += _score(predictor, pending, mean)
+            rows += _score(predictor, pending, mean, contacts, source.root)
             pending = []
         for sample, image in frames:
             if sample["joints_valid"] and visible_share(sample["joints_2d"], image.shape[1::-1]) >= min_visible:
                 pending.append((sample | {"clip": clip.start}, image))
         report(len(clip))
     if pending:
-        rows += _score(predictor, pending, mean)
+        rows += _score(predictor, pending, mean, contacts, source.root)
     if not rows:
         raise UserError(
             f"{source}: no sample has a labelled hand in view ({unreadable} of {seen} cannot be read); "
             "nothing to evaluate"
         )
-    return _summary(rows) | {"frames_unreadable": unreadable}
+    return _summary(rows) | contacts.figures() | {"frames_unreadable": unreadable}
 
 
 def chosen_clips(source: DexYCB, max_samples: int) -> list[range]:
@@ -76,7 +79,10 @@ def _with_image(sample: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
     return sample, decode(sample["color"])
 
 
-def _score(predictor: Predictor, pending, mean: TrainingMean) -> list[dict[str, float]]:
+def _score(
+    predictor: Predictor, pending, mean: TrainingMean, contacts: ContactTally, root: Path
+) -> list[dict[str, float]]:
+    """Figures of every frame; contacts are counted in `contacts`."""
     images = np.stack([image for _, image in pending])
     labels = {k: np.stack([s[k] for s, _ in pending]) for k in pending[0][0] if k not in ("color", "seg")}
     K = labels["K"].astype(np.float64)
@@ -114,8 +120,10 @@ def _score(predictor: Predictor, pending, mean: TrainingMean) -> list[dict[str, 
         "still_side_right_share": ((odds > 0) == labels["is_left"]).astype(float),
         "finder_center_share": np.linalg.norm(found.box.center - true_box.center, axis=-1) / true_box.size,
         "finder_angle_deg": np.degrees(np.abs(_wrap(found.box.angle - true_box.angle))),
-        **_object_errors(prediction, labels, mean),
+        **object_columns(prediction, labels, mean, root),
     }
+    truth = contact_labels(labels, predictor.hand, root)
+    contacts.add(prediction, truth, labels["joints_3d"][:, 0], labels["contact_known"], mean)
     return [{k: float(v[i]) for k, v in columns.items()} for i in range(n)]
 
 
@@ -149,30 +157,6 @@ def _aligned_mean_error(labels, mean, margin):
     box = cameras.hand_box(labels["joints_2d"].astype(np.float64), margin)
     R = cameras.crop_camera(labels["K"].astype(np.float64), box, REFERENCE_PX).R_crop_camera
     return _hand_errors(np.einsum("nji,kj->nki", R, mean.aligned_joints), labels["joints_3d"], "x")["xmpjpe_mm"]
-
-
-def _object_errors(prediction: Prediction, labels, mean: TrainingMean) -> dict[str, Float[np.ndarray, " n"]]:
-    """Centre of the grasped object from the wrist, NaN where nothing is grasped.
-
-    The object is named, as in the BOP protocol: of the queries of its class the most confident one is taken, else the
-    most confident of all.
-    """
-    rows = np.arange(len(labels["grasped"]))
-    index = np.maximum(labels["grasped"], 0)
-    held = (labels["grasped"] >= 0) & labels["object_valid"][rows, index]
-    same = prediction.objects.ycb_ids == labels["object_ids"][rows, index][:, None]
-    chosen = (prediction.objects.confidence + same).argmax(-1)
-    offset = prediction.objects.pose[rows, chosen][..., 3] - prediction.hand.joints[:, 0]
-    truth = labels["object_pose"][rows, index][..., 3] - labels["joints_3d"][:, 0]
-
-    def error(x):
-        return np.where(held, np.linalg.norm(x - truth, axis=-1) * 1000, np.nan)
-
-    return {
-        "object_position_mm": error(offset),
-        "mean_object_position_mm": error(mean.object_offset[None]),
-        "object_class_right_share": np.where(held, same[rows, chosen].astype(float), np.nan),
-    }
 
 
 def _summary(rows: list[dict[str, float]]) -> dict[str, float]:

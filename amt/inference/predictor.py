@@ -32,7 +32,7 @@ PEAKS = 3  # places at which the finder's heatmaps are highest, tried beside the
 PEAK_REACH = 0.16  # frame sides around a peak that belong to it
 SIDE_FRAMES = 8  # of a clip, on which both sides are tried
 LOOKS = 2  # further crops of the finalists, and then of the one chosen, each from the joints seen in the one before
-UNKNOWN_KIND = -1  # of a contact: no data set has labelled kinds and forces yet
+UNKNOWN_KIND = -1  # of a contact
 
 
 class FoundHands(NamedTuple):
@@ -61,19 +61,23 @@ def load_predictor(folder: str | Path | None = None) -> "Predictor":
 
     Raises `UserError` where they are missing or damaged.
     """
-    params, settings, _ = weights.load(weights.resolve(folder))
-    return Predictor(params, settings, hand_model.load())
+    path = weights.resolve(folder)
+    params, settings, _ = weights.load(path)
+    return Predictor(params, settings, hand_model.load(), weights.contacts_taught(path))
 
 
 class Predictor:
     """`predictor(images, camera)`: uint8 [T,H,W,3] of one hand over time -> `Prediction` in the camera's frame.
 
-    Frames in which no hand is found have `hand.valid` False and zeros. Contacts have no kind (-1) and no force (NaN):
-    nothing has taught them yet.
+    Frames in which no hand is found have `hand.valid` False and zeros. Without `contacts_taught`, which a weights file
+    says, contacts have no kind (-1) and no force (NaN).
     """
 
-    def __init__(self, params: dict[str, Any], settings: dict[str, Any], hand: HandModel):
+    def __init__(
+        self, params: dict[str, Any], settings: dict[str, Any], hand: HandModel, contacts_taught: bool = False
+    ):
         self.settings = settings
+        self.contacts_taught = contacts_taught
         self.image_size = settings["image_size"]
         self.frame_size = settings["finder"]["frame_size"]
         self.margin = settings["crop_margin"]
@@ -299,11 +303,12 @@ class Predictor:
             confidence=object_confidence,
             valid=object_confidence >= OBJECT_CONFIDENCE,
         )
+        kind, force = out.contacts.kind.argmax(-1), back(out.contacts.force)
         contacts = Contacts(
             points=back(out.contacts.points),
             confidence=jax.nn.sigmoid(out.contacts.confidence),
-            kind=jnp.full(out.contacts.confidence.shape, UNKNOWN_KIND),
-            force=jnp.full(out.contacts.force.shape, jnp.nan),
+            kind=kind if self.contacts_taught else jnp.full_like(kind, UNKNOWN_KIND),
+            force=force if self.contacts_taught else jnp.full_like(force, jnp.nan),
         )
         return Prediction(hand, confidence, jax.nn.sigmoid(out.right), objects, contacts, None)
 
@@ -380,5 +385,8 @@ def _mirror_back(prediction: Prediction, is_left) -> Prediction:
             is_left=np.asarray(is_left),
         ),
         objects=objects.replace(pose=choose(objects.pose, mirror.mirror_object_pose(objects.pose))),
-        contacts=contacts.replace(points=choose(contacts.points, mirror.mirror_points(contacts.points))),
+        contacts=contacts.replace(
+            points=choose(contacts.points, mirror.mirror_points(contacts.points)),
+            force=choose(contacts.force, mirror.mirror_points(contacts.force)),
+        ),
     )

@@ -18,8 +18,8 @@ FORCE_SCALE = 10.0  # newtons, the force that counts as one
 def contact_losses(out: ContactOutput, batch: Batch, target: Labels) -> dict[str, Float[Array, ""]]:
     """Points matched to the label's contact points, and which queries are contacts at all.
 
-    Kind (cross-entropy) and force (smooth L1 of the components, in tens of newtons) are terms where `target` has
-    labels of them.
+    Kind is a cross-entropy, of queries that are no contact too: theirs is none. Force is the smooth L1 of its
+    components, in tens of newtons. Both count where `target` knows them.
     """
     gap = distance(out.points[:, :, None], target.contacts[:, None]) * DECIMETRES
     chosen = match(gap - 0.1 * jax.nn.log_sigmoid(out.confidence)[..., None], target.contacts_valid)
@@ -28,20 +28,18 @@ def contact_losses(out: ContactOutput, batch: Batch, target: Labels) -> dict[str
     real = jnp.zeros((b, q)).at[rows, chosen].set(target.contacts_valid.astype(jnp.float32))
     confidence = optax.sigmoid_binary_cross_entropy(out.confidence, real).mean(-1)
     matched = jnp.take_along_axis(gap, chosen[:, None], axis=1)[:, 0]
-    terms = {
+    # Slots that are no contact are matched as well, with queries that nothing else was left for.
+    kind_known = batch.hand_pose_valid[:, None] & (target.contact_kind >= 0)
+    log_kind = jax.nn.log_softmax(out.kind, axis=-1)[rows, chosen, jnp.maximum(target.contact_kind, 0)]
+    force_known = target.contacts_valid & jnp.isfinite(target.contact_force).all(-1)
+    force = jnp.where(force_known[..., None], target.contact_force, 0.0)
+    error = smooth_l1((out.force[rows, chosen] - force) / FORCE_SCALE).sum(-1)
+    return {
         "contact_point": masked_mean(matched, target.contacts_valid),
         "contact_confidence": masked_mean(confidence, batch.hand_pose_valid),
+        "contact_kind": masked_mean(-log_kind, kind_known),
+        "contact_force": masked_mean(error, force_known),
     }
-    if target.contact_kind is not None:
-        known = target.contacts_valid & (target.contact_kind >= 0)
-        log_kind = jax.nn.log_softmax(out.kind, axis=-1)[rows, chosen, jnp.maximum(target.contact_kind, 0)]
-        terms["contact_kind"] = masked_mean(-log_kind, known)
-    if target.contact_force is not None:
-        known = target.contacts_valid & jnp.isfinite(target.contact_force).all(-1)
-        force = jnp.where(known[..., None], target.contact_force, 0.0)
-        error = smooth_l1((out.force[rows, chosen] - force) / FORCE_SCALE).sum(-1)
-        terms["contact_force"] = masked_mean(error, known)
-    return terms
 
 
 def contact_placement(

@@ -19,25 +19,36 @@ NUM_CONTACTS = 10
 class Labels:
     """The hand in the crop's frame and its contact points.
 
-    Kind (index of none, light, firm, manipulation) and force (newtons) belong to the points. None: no such labels; a
-    kind of -1 and a force of NaN are not known.
+    Kind (index of none, light, firm, manipulation) and force (newtons) belong to the points; a kind of -1 and a force
+    of NaN are not known. What is not valid is of the kind none, where kinds are known at all.
     """
 
     rotations: Float[Array, "b 16 3 3"]
     vertices: Float[Array, "b 778 3"]
     contacts: Float[Array, "b c 3"]
     contacts_valid: Bool[Array, "b c"]
-    contact_kind: Int[Array, "b c"] | None = None
-    contact_force: Float[Array, "b c 3"] | None = None
+    contact_kind: Int[Array, "b c"]
+    contact_force: Float[Array, "b c 3"]
 
 
 def labels(batch: Batch, hand: HandModel) -> Labels:
-    """Pose the hand model with the labels and find where it touches the grasped object."""
+    """Pose the hand model with the labels; contacts are the simulated ones where they are known, else geometry's."""
     R = hand.rotations(batch.hand_pose)
     R = R.at[:, 0].set(jnp.einsum("bij,bjk->bik", batch.R_crop_camera, R[:, 0]))
     joints, vertices, _ = hand.from_rotations(R, batch.betas, jnp.zeros((R.shape[0], 3)))
     vertices = vertices + (batch.joints_3d[:, 0] - joints[:, 0])[:, None]
-    return Labels(R, vertices, *contact_labels(vertices, batch))
+    points, valid = contact_labels(vertices, batch)
+    known = batch.contact_known[:, None]
+    valid = jnp.where(known, batch.contact_valid, valid)
+    kind = jnp.where(valid, batch.contact_kind, jnp.minimum(batch.contact_kind, 0))
+    return Labels(
+        rotations=R,
+        vertices=vertices,
+        contacts=jnp.where(known[..., None], batch.contact_points, points),
+        contacts_valid=valid,
+        contact_kind=jnp.where(known, kind, -1),
+        contact_force=jnp.where(known[..., None], batch.contact_force, jnp.nan),
+    )
 
 
 def to_grasped(points: Float[Array, "b v 3"], batch: Batch) -> tuple[Float[Array, "b v"], Bool[Array, " b"]]:

@@ -42,13 +42,21 @@ def check_architecture(found: Mapping[str, Any], expected: Mapping[str, Any], wh
         )
 
 
-def save(path: Path, params: Mapping[str, Any], settings: Mapping[str, Any], training_mean: Mapping[str, Any]) -> None:
+def save(
+    path: Path,
+    params: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    training_mean: Mapping[str, Any],
+    contacts_taught: bool = False,
+) -> None:
     """Parameters in half precision (a relative error below 0.05%), names joined by dots.
 
-    The file's metadata holds the architecture, and the training set's means: the baseline of every evaluation.
+    The file's metadata holds the architecture, the training set's means, which are the baseline of every evaluation,
+    and whether kind and force of contacts have been taught.
     """
     flat = {k: np.asarray(v, np.float16) for k, v in flatten_dict(dict(params), sep=".").items()}
-    write(path, flat, {"architecture": dict(settings), "training_mean": dict(training_mean)})
+    about = {"architecture": dict(settings), "training_mean": dict(training_mean), "contacts_taught": contacts_taught}
+    write(path, flat, about)
 
 
 def write(path: Path, flat: dict[str, np.ndarray], about: Mapping[str, Any]) -> None:
@@ -65,6 +73,12 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """
     flat, about = read(path, "a .safetensors file written by --mode=train", ("architecture", "training_mean"))
     return unflatten_dict(flat, sep="."), about["architecture"], about["training_mean"]
+
+
+def contacts_taught(path: Path) -> bool:
+    """Whether kind and force of contacts mean anything in a file that `load` reads; no, where it does not say."""
+    with safe_open(path, framework="numpy") as file:
+        return bool(json.loads(file.metadata().get("contacts_taught", "false")))
 
 
 def read(path: Path, expected: str, about: Sequence[str] = ()) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -19,7 +19,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
     params, settings, mean = weights.load(path)
     weights.check_architecture(settings, weights.architecture(config.to_dict()), str(path))
     source = open_source(find_root(config.data.root), config.data.split, config.eval.part)
-    predictor = Predictor(params, settings, hand_model.load())
+    predictor = Predictor(params, settings, hand_model.load(), weights.contacts_taught(path))
     count = sum(len(clip) for clip in chosen_clips(source, config.eval.max_samples))
     start = time.monotonic()
     with Progress(count, "samples") as progress:

@@ -81,7 +81,8 @@ def run(config, workdir: Path, input: str | None) -> dict:
         Readable(source, quarantine), MEAN_SAMPLES, transforms.crop_margin, transforms.min_visible_share
     )
     averaged = jax.device_get(jax.jit(TrainState.averaged)(state))
-    weights.save(workdir / "weights.safetensors", averaged, settings, mean.to_json())
+    taught = _contacts_taught(config, source, fresh)
+    weights.save(workdir / "weights.safetensors", averaged, settings, mean.to_json(), taught)
     return {
         "steps": int(state.step),
         "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
@@ -99,6 +100,15 @@ def _objective(config, num_samples: int) -> Objective:
         raise UserError(f"config.train.loss.kl={train.loss.kl}: needs config.train.sigma_reparam; set one or the other")
     epoch = num_samples / train.batch_size if train.loss_schedules else 0.0
     return Objective(train.loss.to_dict(), train.component, epoch)
+
+
+def _contacts_taught(config, source, fresh: list[str]) -> bool:
+    """Whether kind and force of contacts are learned here, or were in the weights of which only the finder changes."""
+    train = config.train
+    if train.component != "finder":
+        return bool(train.loss.contact_kind and train.loss.contact_force and source.has_contacts)
+    kept = train.start_from and "perception.contact_decoder" not in fresh
+    return bool(kept) and weights.contacts_taught(weights.resolve(train.start_from))
 
 
 def augment_config(config, component: str = "all") -> tuple[TransformConfig, AugmentConfig]:

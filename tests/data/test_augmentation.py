@@ -23,8 +23,9 @@ SIZE, CONTEXT = 96, 1.25
 STORED = 120  # SIZE * CONTEXT
 OFF = AugmentConfig(image_size=SIZE, context=CONTEXT, min_visible_share=0.0, wrong_side_share=0.0)
 ALL = dict(base.augmentation()) | {"box_shift": 0.06, "box_scale": 0.09, "box_roll": 0.25, "rough_share": 0.1}
+TURNED = {"image", "R_crop_camera", "joints_3d", "joints_2d", "object_pose", "contact_points", "contact_force"}
 GEOMETRY = {k: v for k, v in ALL.items() if not k.startswith(("bright", "contr", "satur", "hue", "blur"))}
-LABELS = ("K", "R_crop_camera", "joints_3d", "joints_2d", "object_pose", "hand_pose")
+LABELS = ("K", "R_crop_camera", "joints_3d", "joints_2d", "object_pose", "hand_pose", "contact_points", "contact_force")
 
 
 def config(**fields) -> AugmentConfig:
@@ -40,7 +41,7 @@ def stored(samples) -> Batch:
 @pytest.fixture(scope="module")
 def batch() -> Batch:
     rng = np.random.default_rng(0)
-    batch = stored([make_sample(seed) for seed in range(6)])
+    batch = stored([make_sample(seed, contacts=True) for seed in range(6)])
     noise = [cv2.GaussianBlur(rng.integers(0, 256, (STORED, STORED, 3), np.uint8), (0, 0), 3) for _ in range(6)]
     noise = jnp.asarray(np.clip((np.stack(noise) - 127.0) * 4 + 127, 0, 255), jnp.uint8)
     return batch.replace(image=noise, frame=noise)
@@ -77,6 +78,9 @@ def test_labels_project_to_their_pixels_over_ten_thousand_draws():
         "object_pose": f32(objects),
         "object_valid": yes[:, None],
         "hand_pose": jnp.zeros((count, 48)),
+        "contact_points": f32(joints[:, [8, 12]]),
+        "contact_force": f32(rng.normal(0, 3, (count, 2, 3))),
+        "contact_valid": yes[:, None],
         **dict.fromkeys(("joints_valid", "hand_visible", "shows_left", "hand_pose_valid"), yes),
     }
     settings = AugmentConfig(224, CONTEXT, 0.6, 0.3, **ALL)
@@ -85,11 +89,13 @@ def test_labels_project_to_their_pixels_over_ten_thousand_draws():
     def labels(key):  # the image is not asked for, so it is not computed
         image = jnp.zeros((count, side, side, 3), jnp.uint8)
         out = augment(key, Batch(**fields | {"image": image}), settings)
-        return out.joints_3d, out.joints_2d, out.K, out.R_crop_camera, out.object_pose
+        return out.joints_3d, out.joints_2d, out.K, out.R_crop_camera, out.object_pose, out.contact_points
 
-    joints_3d, joints_2d, new_K, R, object_pose = labels(jax.random.key(3))
+    joints_3d, joints_2d, new_K, R, object_pose, contact_points = labels(jax.random.key(3))
     error = np.linalg.norm(project(joints_3d, new_K) - joints_2d, axis=-1)
     assert error.max() < 0.01
+    contact_error = np.linalg.norm(project(contact_points, new_K) - joints_2d[:, [8, 12]], axis=-1)
+    assert contact_error.max() < 0.01  # contacts at joints stay there in the picture
     assert np.abs(new_K - f32(K)).max() > 10 and np.ptp(joints_2d) > 300  # they did move
     np.testing.assert_allclose(np.linalg.det(R), 1, atol=1e-5)
     np.testing.assert_allclose(object_pose[:, 0, :, 3], joints_3d[:, 3], atol=1e-6)  # the object stays at the joint
@@ -141,16 +147,16 @@ def test_without_jitter_the_context_is_cut_off(batch):
 @pytest.mark.parametrize(
     ("fields", "moved"),
     [
-        ({"box_shift": 0.06}, {"image", "R_crop_camera", "joints_3d", "joints_2d", "object_pose"}),
-        ({"box_roll": 0.3}, {"image", "R_crop_camera", "joints_3d", "joints_2d", "object_pose"}),
+        ({"box_shift": 0.06}, TURNED),
+        ({"box_roll": 0.3}, TURNED),
         ({"box_scale": 0.1}, {"image", "K", "joints_2d"}),
         (
             {"rotation": 0.17, "rotation_share": 1.0},
-            {"image", "R_crop_camera", "joints_3d", "joints_2d", "object_pose"},
+            TURNED,
         ),
         (
             {"translation": 0.02, "translation_share": 1.0},
-            {"image", "R_crop_camera", "joints_3d", "joints_2d", "object_pose"},
+            TURNED,
         ),
         ({"scale": 0.1, "scale_share": 1.0}, {"image", "K", "joints_2d"}),
         ({"window_scale": 0.2}, {"image", "K", "joints_2d"}),
@@ -214,12 +220,29 @@ def test_the_wrong_side_is_the_mirror_image_and_teaches_only_that(batch):
     np.testing.assert_allclose(out.joints_2d[..., 0], SIZE - 1 - (batch.joints_2d[..., 0] - margin), atol=1e-3)
     assert out.shows_left.all() and out.hand_visible.all()
     assert not (out.joints_valid.any() or out.hand_pose_valid.any() or out.object_valid.any())
+    assert not out.contact_valid.any()
+
+
+def test_contacts_stay_on_the_joints_and_forces_turn_like_arrows_between_points(batch):
+    """Whatever moves joints and objects moves the contact points; a force is the difference of two such points."""
+    tips = [4, 8, 12, 16]
+    for settings in (config(**GEOMETRY), config(wrong_side_share=1.0, **GEOMETRY)):
+        out = run(3, batch, settings)
+        np.testing.assert_allclose(out.contact_points[:, :4], out.joints_3d[:, tips], atol=1e-6)
+        to = batch.joints_3d.at[:, tips].add(batch.contact_force[:, :4] / 100)  # the arrow's end, as a joint
+        ends = run(3, batch.replace(joints_3d=to), config(**vars(settings) | {"translation": 0.0})).joints_3d[:, tips]
+        starts = run(3, batch, config(**vars(settings) | {"translation": 0.0}))
+        arrows = 100 * (ends - starts.joints_3d[:, tips])
+        np.testing.assert_allclose(starts.contact_force[:, :4], arrows, atol=1e-3)
+        np.testing.assert_array_equal(out.contact_kind, batch.contact_kind)
+        assert out.contact_known.all()
 
 
 def test_a_hand_outside_the_crop_is_not_learned_from(batch):
     far = batch.replace(joints_2d=batch.joints_2d + 500.0)
     out = run(0, far, config(min_visible_share=0.6))
     assert not (out.joints_valid.any() or out.hand_visible.any() or out.object_valid.any())
+    assert batch.contact_valid.any() and not out.contact_valid.any()
     assert run(0, batch, config(min_visible_share=0.6)).joints_valid.all()
 
 

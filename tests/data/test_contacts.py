@@ -6,7 +6,15 @@ from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 from amt import hand as hand_model
-from amt.data.contacts import CONTACT_DISTANCE, MAX_DEPTH, derive_contacts, farthest_points, sample_contacts
+from amt.data.contacts import (
+    CONTACT_DISTANCE,
+    MAX_DEPTH,
+    contact_kinds,
+    derive_contacts,
+    farthest_points,
+    read_contacts,
+    sample_contacts,
+)
 from amt.data.objects import Surface, object_surface
 from amt.data.ycb import OBJECTS
 from amt.geometry import primitives
@@ -97,3 +105,43 @@ def test_a_sample_touches_what_it_grasps(tmp_path, vertices):
     assert found.valid.any()
     for missing in ({"grasped": np.int32(-1)}, {"object_valid": np.zeros(10, bool)}, {"hand_pose_valid": False}):
         assert not sample_contacts({**sample, **missing}, vertices, tmp_path).valid.any()
+
+
+def pose(t, axis_angle=(0, 0, 0)):
+    return np.concatenate([Rotation.from_rotvec(axis_angle).as_matrix(), np.reshape(t, (3, 1))], -1)[None]
+
+
+@pytest.mark.parametrize(
+    ("force", "before", "after", "kind"),
+    [
+        (1.9, pose([0, 0, 0]), pose([0, 0, 0]), 1),
+        (2.0, pose([0, 0, 0]), pose([0, 0, 0]), 2),
+        (9.0, pose([0, 0, 0]), pose([0, 0, 0.0009]), 2),  # 9 mm/s
+        (0.1, pose([0, 0, 0]), pose([0, 0, 0.0011]), 3),
+        (0.1, pose([0, 0, 0]), pose([0, 0, 0], [0.015, 0, 0]), 1),  # 0.15 rad/s, and a point 5 cm away at 7.5 mm/s
+        (0.1, pose([0, 0, 0]), pose([0, 0, 0], [0, 0.021, 0]), 3),  # 0.21 rad/s about an axis through the point
+        (0.1, pose([0, 0, 0]), pose([0, 0, 0], [0.019, 0, 0]), 1),
+    ],
+)
+def test_kinds_by_force_and_speed(force, before, after, kind):
+    point = np.array([[0, 0.05, 0]])
+    found = contact_kinds(point, np.array([[0, -force, 0]]), before, after, before, 0.1)
+    assert found.tolist() == [kind]
+
+
+def test_of_many_simulated_contacts_the_strongest_and_those_farthest_from_it_stay(tmp_path):
+    rng, n = np.random.default_rng(5), 40
+    points, forces = rng.normal(0, 0.05, (n, 3)).astype(np.float32), rng.normal(0, 3, (n, 3)).astype(np.float32)
+    ids, kind = rng.choice([4, 9], n).astype(np.int32), rng.integers(1, 4, n).astype(np.int32)
+    np.savez(tmp_path / "contacts.npz", points=points, forces=forces, object=ids, kind=kind)
+    found = read_contacts(tmp_path / "contacts.npz", 9)
+    held = np.flatnonzero(ids == 9)
+    chosen = [max(held, key=lambda i: np.linalg.norm(forces[i]))]
+    while len(chosen) < 10:
+        chosen.append(max(held, key=lambda i: min(np.linalg.norm(points[i] - points[k]) for k in chosen)))
+    np.testing.assert_array_equal(found["contact_points"], points[chosen])
+    np.testing.assert_array_equal(found["contact_force"], forces[chosen])
+    np.testing.assert_array_equal(found["contact_kind"], kind[chosen])
+    assert found["contact_valid"].all() and found["contact_known"]
+    nothing = read_contacts(tmp_path / "contacts.npz", 3)
+    assert not nothing["contact_valid"].any() and nothing["contact_known"] and not nothing["contact_kind"].any()

@@ -153,7 +153,7 @@ def test_damaged_shards_are_named(packed, tmp_path):
         open_source(folder, "s0", "all")
     folder, _ = copy("format")
     (folder / MANIFEST).write_text(json.dumps({"format": 0}))
-    with pytest.raises(UserError, match="format 0, expected 1"):
+    with pytest.raises(UserError, match="format 0, expected 2"):
         open_source(folder, "s0", "all")
     (folder / MANIFEST).write_text("no json")
     with pytest.raises(UserError, match="expected the manifest"):

@@ -10,19 +10,23 @@ from ml_collections import ConfigDict
 from scipy.spatial import KDTree
 
 from amt import hand as hand_model
-from amt.data.contacts import signed_distance
+from amt.data.contacts import FIRM, MANIPULATION, signed_distance
 from amt.data.dexycb import DexYCB
-from amt.data.files import read_depth
+from amt.data.files import FileError, read_depth
 from amt.data.objects import object_surface
+from amt.data.packed import Packed, make_plan, pack
+from amt.data.quarantine import Quarantine, try_load
 from amt.data.synthetic import models, physical, planning, simulation
 from amt.data.synthetic.generator import discarded_grasps, generate
 from amt.data.synthetic.scene import HAND
+from amt.data.transforms import network_sample
 from amt.data.validation import check_sequences, survey
 from amt.data.ycb import OBJECTS
 from amt.errors import UserError
 from amt.geometry import cameras, mirror
 from amt.modes import generate as generate_mode
 from amt.robot import RenderUnavailable
+from tests.samples import changed
 
 from .conftest import TINY
 
@@ -135,6 +139,128 @@ def test_contacts_carry_the_object(simulated, samples):
             pose = np.load(folder / serial / f"labels_{last}.npz")["pose_y"][meta["ycb_grasp_ind"]]
             local = (contacts["points"] - pose[:, 3]) @ pose[:, :3]
             assert np.abs(signed_distance(local, object_surface(simulated, ycb_id))).max() < 0.006
+
+
+def test_the_reader_gives_the_simulated_contacts_with_the_grasped_object(simulated, samples):
+    """In the camera's frame, on the object's surface and at the hand; forces and kinds as they were written."""
+    source = DexYCB(simulated, "s1", "train")
+    assert source.has_contacts
+    touched = 0
+    for i, sample in enumerate(samples):
+        sequence, camera, frame = source.locate(i)
+        path = sequence.folder / sequence.meta["serials"][camera] / f"contacts_{frame:06d}.npz"
+        k = int(sample["grasped"])
+        ycb_id, pose = int(sample["object_ids"][k]), sample["object_pose"][k]
+        with np.load(path) as file:
+            written = {name: file[name] for name in file if name != "normals"}
+        held = written["object"] == ycb_id
+        valid = sample["contact_valid"]
+        assert sample["contact_known"] and valid.sum() == min(10, held.sum())
+        rows = {tuple(p): n for n, p in enumerate(written["points"]) if held[n]}
+        for point, force, kind in zip(
+            *(sample[f"contact_{name}"][valid] for name in ("points", "force", "kind")), strict=True
+        ):
+            n = rows[tuple(point)]
+            np.testing.assert_array_equal(force, written["forces"][n])
+            assert kind == written["kind"][n]
+        assert (sample["contact_kind"][~valid] == 0).all() and not sample["contact_force"][~valid].any()
+        if not valid.any():
+            continue
+        touched += 1
+        if held.sum() > 10:
+            strongest = written["points"][held][np.linalg.norm(written["forces"][held], axis=-1).argmax()]
+            assert tuple(strongest) in {tuple(p) for p in sample["contact_points"][valid]}
+        points = sample["contact_points"][valid]
+        local = (points - pose[:, 3]) @ pose[:, :3]
+        assert np.abs(signed_distance(local, object_surface(simulated, ycb_id))).max() < 0.006
+        _, vertices, _ = as_right(sample)
+        vertices = mirror.mirror_points(vertices) if sample["is_left"] else vertices
+        assert KDTree(vertices).query(points)[0].max() < 0.015  # a capsule against the mesh of 778 vertices
+    assert touched > len(samples) / 3
+
+
+def test_crops_of_simulated_samples_keep_the_contacts_on_the_object(simulated, samples):
+    """Also of left hands, whose forces are mirrored: in a held pose they carry the weight against gravity's image."""
+    source = DexYCB(simulated, "s1", "train")
+    held, sides = 0, set()
+    for i in range(PHYSICAL.num_frames - 1, len(samples), PHYSICAL.num_frames):
+        sample = source[i]
+        out = network_sample(sample, None, changed(min_visible_share=0.0))
+        k, sides = int(out["grasped"]), sides | {bool(sample["is_left"])}
+        pose, ycb_id = out["object_pose"][k].astype(float), int(out["object_ids"][k])
+        assert out["contact_valid"].any()
+        local = (out["contact_points"][out["contact_valid"]] - pose[:, 3]) @ pose[:, :3]
+        points = object_surface(simulated, ycb_id).points * (np.float32([-1, 1, 1]) if sample["is_left"] else 1)
+        assert KDTree(points).query(local)[0].max() < 0.006
+        up = sample["T_world_camera"][:3, :3].T @ [0, 0, 1.0]
+        up = out["R_crop_camera"] @ (mirror.mirror_points(up) if sample["is_left"] else up)
+        weight = models.MASSES[ycb_id] * GRAVITY
+        if out["contact_valid"].sum() < 10:  # else some of them were left out
+            np.testing.assert_allclose(out["contact_force"].sum(0), weight * up, atol=0.15 * weight + 0.05)
+            held += 1
+    assert held and sides == {False, True}
+
+
+def test_kinds_tell_carrying_from_holding(simulated, samples):
+    """What is lifted is manipulated; on the table and held still, contacts are light or firm by their force."""
+    times = np.arange(PHYSICAL.num_frames) * simulation.DURATION / PHYSICAL.num_frames
+    start = simulation.REACH + simulation.CLOSE
+    for i, sample in enumerate(samples):
+        time, valid = times[i % PHYSICAL.num_frames], sample["contact_valid"]
+        kind, force = sample["contact_kind"][valid], np.linalg.norm(sample["contact_force"][valid], axis=-1)
+        if start + 0.15 < time < start + simulation.LIFT - 0.15:
+            assert (kind == MANIPULATION).all()
+        still = kind != MANIPULATION
+        np.testing.assert_array_equal(kind[still] == FIRM, force[still] >= 2.0)
+
+
+def test_contacts_survive_packing(simulated, samples, tmp_path):
+    source = DexYCB(simulated, part="all")
+    for _ in pack(source, make_plan(source, 64), tmp_path):
+        pass
+    packed = Packed(tmp_path, "s1", "train")
+    assert packed.has_contacts and len(packed) == len(samples)
+    for name in (name for name in samples[0] if name.startswith("contact_")):
+        np.testing.assert_array_equal([packed[i][name] for i in range(len(samples))], [s[name] for s in samples])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        (None, "not there; expected contacts of --mode=generate"),
+        ({"forces": np.zeros((1, 2), np.float32)}, "forces is float32 of shape"),
+        ({"points": np.full((1, 3), np.nan, np.float32)}, "points has 3 values that are not finite"),
+        ({"kind": np.int32([7])}, "kind has .7.; expected 1 to 3"),
+    ],
+)
+def test_broken_contacts_are_named_by_reader_and_validation(simulated, tmp_path, arrays, reason):
+    root = tmp_path / "data"
+    shutil.copytree(simulated, root)
+    path = sorted(root.rglob("contacts_000000.npz"))[0]
+    path.unlink()
+    if arrays:
+        one = {"points": np.ones((1, 3), np.float32), "forces": np.ones((1, 3), np.float32), "kind": np.int32([1])}
+        np.savez(path, **{"object": np.int32([1]), **one} | arrays)
+    with pytest.raises(FileError, match=reason) as raised:
+        DexYCB(root, "s1", "train")[0]
+    assert raised.value.path == str(path)
+    quarantine = Quarantine(tmp_path)
+    assert try_load(DexYCB(root, "s1", "train"), 0, dict, quarantine) is None and len(quarantine.entries()) == 1
+    found = survey(root)
+    for report in check_sequences(found, 0):
+        found.report.merge(report)
+    assert sum(found.report.counts.values()) == 1 and str(path) in str(found.report.first)
+
+
+def test_sets_without_kinds_have_contacts_of_no_known_kind(simulated, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(simulated, root)
+    for path in root.rglob("contacts_*.npz"):
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file if name != "kind"}
+        np.savez(path, **arrays)
+    sample = DexYCB(root, "s1", "train")[PHYSICAL.num_frames - 1]
+    assert sample["contact_valid"].any() and (sample["contact_kind"] == -1).all() and sample["contact_known"]
 
 
 def test_hands_hardly_sink_into_what_they_hold(simulated, samples):

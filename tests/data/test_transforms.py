@@ -102,20 +102,22 @@ def test_frame_corners_land_on_the_square():
 
 def test_a_left_hand_is_the_right_hand_in_the_mirror():
     """A mirrored scene seen by a camera with the mirrored K gives the same crop and labels."""
-    right = make_sample(2)
+    right = make_sample(2, contacts=True)
     mirrored = dict(right)
     image = images.decode(right["color"])
     mirrored["K"] = right["K"].copy()
     mirrored["K"][0, 2] = WIDTH - 1 - right["K"][0, 2]
     flip = np.diag([-1.0, 1, 1]).astype(np.float32)
     mirrored["joints_3d"] = right["joints_3d"] @ flip
+    mirrored |= {name: right[name] @ flip for name in ("contact_points", "contact_force")}
     mirrored["joints_2d"] = right["joints_2d"] * np.float32([-1, 1]) + np.float32([WIDTH - 1, 0])
     mirrored["hand_pose"] = right["hand_pose"] * np.float32([1, -1, -1] + [1] * 45 + [-1, 1, 1])
     mirrored["object_pose"] = right["object_pose"] * np.float32([[1, -1, -1, -1], [-1, 1, 1, 1], [-1, 1, 1, 1]])
     mirrored["is_left"] = np.bool_(True)
     mirrored["color"] = cv2.imencode(".jpg", image[:, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 98])[1].tobytes()
     ours, theirs = (network_sample(s, None, PLAIN) for s in (mirrored, right))
-    for name in ("K", "R_crop_camera", "joints_3d", "joints_2d", "hand_pose", "object_pose", "betas"):
+    names = ("K", "R_crop_camera", "joints_3d", "joints_2d", "hand_pose", "object_pose", "betas")
+    for name in (*names, "contact_points", "contact_force", "contact_kind", "contact_valid"):
         np.testing.assert_allclose(ours[name], theirs[name], atol=2e-3, err_msg=name)
     assert ours["frame_is_left"] and not theirs["frame_is_left"]
 
@@ -139,6 +141,26 @@ def test_objects_turn_with_the_crop():
     np.testing.assert_allclose(out["object_pose"][0], R @ sample["object_pose"][0], atol=1e-5)
     assert out["object_valid"].tolist() == [True] + [False] * 9  # the second lies far outside the crop
     np.testing.assert_allclose(R @ sample["joints_3d"][5], out["joints_3d"][5], atol=1e-5)
+
+
+@pytest.mark.parametrize("is_left", [False, True])
+def test_contacts_and_their_forces_turn_with_the_crop(is_left):
+    """Points given at joints stay there; a force is as long as before and as oblique to the fingers."""
+    sample = make_sample(3, is_left, contacts=True)
+    out = network_sample(sample, np.random.default_rng(0), changed(**NEVER_AWAY))
+    tips = [4, 8, 12, 16]
+    np.testing.assert_allclose(out["contact_points"][:4], out["joints_3d"][tips], atol=1e-6)
+    along, before = (x["joints_3d"][tips] - x["joints_3d"][0] for x in (out, sample))
+    ours, theirs = along @ out["contact_force"][:4].T, before @ sample["contact_force"][:4].T
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert out["contact_valid"].tolist() == [True] * 4 + [False] * 6 and out["contact_known"]
+    assert out["contact_kind"].tolist() == sample["contact_kind"].tolist()
+
+
+@pytest.mark.parametrize("fields", [{"wrong_side_share": 1.0}, {"no_hand_share": 1.0}])
+def test_a_wrong_side_or_another_place_has_no_contacts(fields):
+    out = network_sample(make_sample(3, contacts=True), np.random.default_rng(0), changed(**NEVER_AWAY | fields))
+    assert not out["contact_valid"].any()
 
 
 def test_the_generator_decides_everything():

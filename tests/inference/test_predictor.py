@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from amt.data.images import warp
 from amt.geometry import cameras, mirror
 from amt.inference import predictor as module
 from amt.inference.predictor import load_predictor
+from amt.models import weights
 
 K = np.array([[600.0, 0, 319.5], [0, 600, 239.5], [0, 0, 1]])
 
@@ -65,6 +67,37 @@ def test_the_side_is_the_one_that_the_odds_of_all_frames_speak_for(embedded, mon
     assert not embedded._side(images, K, found, np.ones(3, bool))
     answers.update({False: [0.2, 0.2, 0.6], True: [0.9, 0.9, 0.5]})
     assert embedded._side(images, K, found, np.ones(3, bool))
+
+
+def test_kinds_and_forces_are_said_by_weights_that_learned_them(embedded):
+    """Back in the camera's frame: turned by the crop's rotation, and in the mirror for a left hand."""
+    image = np.random.default_rng(2).integers(0, 255, (1, 480, 640, 3), np.uint8)
+    box = cameras.Box(np.array([[350.0, 260.0]]), np.array([180.0]), np.array([-2.0]))
+    plain = embedded.perceive(image, K[None], box, np.array([False]))
+    assert (plain.contacts.kind == -1).all() and np.isnan(plain.contacts.force).all()
+    taught = module.Predictor(embedded.params, embedded.settings, embedded.hand, contacts_taught=True)
+    seen = taught.perceive(image, K[None], box, np.array([False]))
+    np.testing.assert_array_equal(seen.contacts.points, plain.contacts.points)
+    assert set(seen.contacts.kind.ravel().tolist()) <= {0, 1, 2, 3}
+    crop = cameras.crop_camera(K[None], box, taught.image_size)
+    picture = warp(image[0], crop.H_crop_image[0], taught.image_size)[None]
+    fields = picture, np.float32(crop.K), taught.hand
+    raw = taught.model.apply({"params": taught.params}, *fields, method="perceive").contacts
+    expected = np.asarray(raw.force)[0] @ crop.R_crop_camera[0]
+    np.testing.assert_allclose(seen.contacts.force[0], expected, atol=1e-3)
+    assert (seen.contacts.kind[0] == np.asarray(raw.kind)[0].argmax(-1)).all()
+    flipped = cameras.Box(mirror.mirror_pixels(box.center, 640), box.size, np.pi - box.angle)
+    mirrored = mirror.mirror_intrinsics(K, 640)[None]
+    left = taught.perceive(np.ascontiguousarray(image[:, :, ::-1]), mirrored, flipped, np.array([True]))
+    np.testing.assert_allclose(left.contacts.force, mirror.mirror_points(seen.contacts.force), atol=2e-2)
+
+
+def test_weights_say_whether_kinds_and_forces_were_taught(embedded, tmp_path):
+    assert not weights.contacts_taught(weights.EMBEDDED)
+    params, settings, mean = weights.load(weights.EMBEDDED)
+    weights.save(tmp_path / "w.safetensors", params, settings, mean, contacts_taught=True)
+    assert load_predictor(tmp_path / "w.safetensors").contacts_taught and not embedded.contacts_taught
+    weights.check_architecture(weights.load(tmp_path / "w.safetensors")[1], settings, "here")
 
 
 def test_an_empty_image_has_no_hand(embedded):

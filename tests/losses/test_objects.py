@@ -24,9 +24,9 @@ def batch() -> Batch:
     return touching(make_batch(4))
 
 
-def contacts(batch, kind=None, force=None):
+def contacts(batch, **changed):
     """Queries on the labels' contacts, in reverse order, and those labels."""
-    target = jax.tree.map(np.asarray, LABELS(batch)).replace(contact_kind=kind, contact_force=force)
+    target = jax.tree.map(np.asarray, LABELS(batch)).replace(**changed)
     points = target.contacts[:, ::-1]
     b, q = points.shape[:2]
     zeros = np.zeros((b, q, 4), np.float32)
@@ -35,22 +35,24 @@ def contacts(batch, kind=None, force=None):
 
 
 def test_kind_and_force_are_compared_with_the_matched_label(batch):
-    """Labels that are not known (-1, NaN) do not count, nor do labels without a point."""
+    """Labels that are not known (-1, NaN) do not count, nor do forces without a point."""
     rng = np.random.default_rng(0)
     shape = (4, losses.NUM_CONTACTS)
     kind = rng.integers(-1, 4, shape)
     force = rng.normal(0, 12, (*shape, 3)).astype(np.float32)
     force[:, ::3] = np.nan
-    out, target = contacts(batch, kind, force)
+    out, target = contacts(batch, contact_kind=kind, contact_force=force)
     valid = target.contacts_valid & (rng.random(shape) < 0.7)
-    target = target.replace(contacts_valid=valid)
+    kind = np.where(valid, kind, np.minimum(kind, 0))
+    target = target.replace(contacts_valid=valid, contact_kind=kind)
     logits = rng.normal(size=(*shape, 4)).astype(np.float32)
+    logits = np.where(valid[:, ::-1, None], logits, logits[0, 0])  # which of the others gets which slot is nobody's
     guess = rng.normal(0, 12, (*shape, 3)).astype(np.float32)
     terms = CONTACT(out.replace(kind=logits, force=guess), batch, target)
     logits, guess = logits[:, ::-1], guess[:, ::-1]
 
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    known = valid & (kind >= 0)
+    known = batch.hand_pose_valid[:, None] & (kind >= 0)
     plain = -np.take_along_axis(log_p, np.maximum(kind, 0)[..., None], -1)[..., 0][known].mean()
     assert terms["contact_kind"] == pytest.approx(plain, rel=1e-4)
     error = np.abs(guess - force) / 10
@@ -60,8 +62,58 @@ def test_kind_and_force_are_compared_with_the_matched_label(batch):
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(slope))
 
 
-def test_without_labels_of_kind_and_force_there_are_no_such_terms(batch):
-    assert CONTACT(*contacts(batch)[:1], batch, contacts(batch)[1]).keys() == {"contact_point", "contact_confidence"}
+def test_without_labels_of_kind_and_force_their_terms_are_nothing(batch):
+    out, target = contacts(batch)
+    terms = CONTACT(out, batch, target)
+    assert terms["contact_kind"] == 0 and terms["contact_force"] == 0 and terms["contact_confidence"] >= 0
+    assert (target.contact_kind == -1).all() and np.isnan(target.contact_force).all()
+
+
+def simulated(batch):
+    """Contacts at four joints, of three kinds, known for the first two samples; the third has none of the fourth's."""
+    points, valid = np.zeros((4, 10, 3), np.float32), np.zeros((4, 10), bool)
+    points[:, :4], valid[:, :4] = batch.joints_3d[:, [4, 8, 12, 16]], True
+    force = np.random.default_rng(3).normal(0, 3, (4, 10, 3)).astype(np.float32)
+    kind = np.tile(np.int32([1, 2, 3, 3] + [0] * 6), (4, 1))
+    return batch.replace(
+        contact_points=points,
+        contact_force=force,
+        contact_kind=kind,
+        contact_valid=valid,
+        contact_known=np.array([True, True, False, False]),
+    )
+
+
+def test_labels_are_the_simulated_contacts_where_they_are_known_and_geometrys_elsewhere(batch):
+    plain, target = (jax.tree.map(np.asarray, LABELS(b)) for b in (batch, simulated(batch)))
+    np.testing.assert_array_equal(target.contacts[2:], plain.contacts[2:])
+    np.testing.assert_array_equal(target.contacts_valid[2:], plain.contacts_valid[2:])
+    assert (target.contact_kind[2:] == -1).all() and np.isnan(target.contact_force[2:]).all()
+    made = simulated(batch)
+    np.testing.assert_array_equal(target.contacts[:2], made.contact_points[:2])
+    np.testing.assert_array_equal(target.contacts_valid[:2], made.contact_valid[:2])
+    np.testing.assert_array_equal(target.contact_force[:2], made.contact_force[:2])
+    np.testing.assert_array_equal(target.contact_kind[:2], made.contact_kind[:2])
+    lost = made.replace(contact_valid=np.zeros((4, 10), bool))
+    assert (np.asarray(LABELS(lost).contact_kind)[:2] == 0).all()  # a hand that touches nothing: none
+    lost = lost.replace(contact_kind=np.full((4, 10), -1, np.int32))
+    assert (np.asarray(LABELS(lost).contact_kind) == -1).all()  # files without kinds
+
+
+def test_an_answer_of_the_simulated_contacts_costs_nothing_and_others_slope_towards_it(batch):
+    made = simulated(batch)
+    target = jax.tree.map(np.asarray, LABELS(made))
+    sure = np.where(target.contacts_valid, 20, -20).astype(np.float32)
+    kind = np.where(np.arange(4) == target.contact_kind[..., None], 20, 0).astype(np.float32)
+    out = ContactOutput(target.contacts, sure, kind, np.nan_to_num(target.contact_force))
+    terms = CONTACT(out, made, target)
+    assert made.hand_pose_valid[:2].any()
+    assert all(value < 1e-4 for value in terms.values()), terms
+    wrong = out.replace(kind=kind[..., ::-1], force=-out.force)
+    terms, slope = CONTACT(wrong, made, target), jax.grad(lambda o: sum(CONTACT(o, made, target).values()))(wrong)
+    assert terms["contact_kind"] > 1 and terms["contact_force"] > 0.01
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(slope))
+    assert np.abs(slope.force[:2]).max() > 0 and not np.asarray(slope.force[2:]).any()
 
 
 def test_a_perfect_hand_costs_little_physics(batch):

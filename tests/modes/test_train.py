@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -100,6 +101,11 @@ def test_evaluation_stands_beside_the_training_mean(config, trained, tmp_path):
     for name in ("mpjpe_mm", "mean_mpjpe_mm", "pa_mpjpe_mm", "error_2d_px", "mean_error_2d_px", "wrist_depth_mm"):
         assert figures[name] > 0
     assert figures["mpjpe_share_of_mean"] == pytest.approx(figures["mpjpe_mm"] / figures["mean_mpjpe_mm"])
+    for name in ("add_s_mm", "mean_add_s_mm", "add_s_recall", "mean_add_s_recall"):
+        assert figures[name] >= 0
+    for name in ("contact_f1_5mm", "mean_contact_f1_5mm", "contact_f1_relative_20mm", "mean_contact_recall_20mm"):
+        assert 0 <= figures[name] <= 1
+    assert np.isnan(figures["contact_kind_right_share"]) and figures["contact_simulated_share"] == 0
     assert 0 < figures["mean_skeleton_pa_mpjpe_mm"] < 40  # a hand's own variety of poses
 
 
@@ -176,6 +182,22 @@ def test_out_of_the_device_cache_and_stopped_it_ends_the_same(root, tmp_path):
     whole, resumed = (weights.load(tmp_path / name / "weights.safetensors")[0] for name in ("whole", "resumed"))
     for a, b in zip(*map(_leaves, (whole, resumed)), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-3, rtol=2e-3)  # saved in half precision
+
+
+def test_kinds_and_forces_are_taught_by_both_terms_and_simulated_contacts(tmp_path):
+    config, simulated = demo.get_config("tiny"), SimpleNamespace(has_contacts=True)
+    assert train._contacts_taught(config, simulated, [])
+    assert not train._contacts_taught(config, SimpleNamespace(has_contacts=False), [])
+    config.train.component = "finder"
+    assert not train._contacts_taught(config, simulated, [])
+    params, settings, mean = weights.load(weights.EMBEDDED)
+    weights.save(tmp_path / "weights.safetensors", params, settings, mean, contacts_taught=True)
+    config.train.start_from = str(tmp_path)
+    assert train._contacts_taught(config, simulated, [])  # as they were
+    assert not train._contacts_taught(config, simulated, ["perception.contact_decoder"])
+    config.train.component = "perception"
+    config.train.loss.contact_force = 0.0
+    assert not train._contacts_taught(config, simulated, [])
 
 
 @pytest.mark.parametrize(

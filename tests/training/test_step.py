@@ -97,8 +97,8 @@ def test_every_mesh_gives_what_one_device_gives(sizes, single, params, batch):
 
 
 def test_no_part_of_the_model_is_cut_off_from_the_loss(single, params):
-    """A bias without a gradient stays. The finder reads tokens only, nothing reads `multi_scale`, and no data has
-    labels for the kind and the force of a contact."""
+    """A bias without a gradient stays. The finder reads tokens only, nothing reads `multi_scale`, and these
+    data have no labels for the kind and the force of a contact."""
     _, _, reference = single
     params, _ = sigma_reparam.init(params)
     still = {

@@ -3,7 +3,8 @@
 Beside it, for simulated grasps, in a camera's folder: `contacts_%06d.npz` holds the contacts of the hand with objects
 at that frame, in that camera's frame (OpenCV axes): `points` [n,3] metres, `normals` [n,3] unit, out of the object,
 `forces` [n,3] newtons, what the hand does to the object, `body` [n] the joint (of the 16, MANO order) whose flesh
-touches, `object` [n] the YCB id. A resting table's forces are not among them.
+touches, `object` [n] the YCB id, `kind` [n] 1 light, 2 firm, 3 manipulation (`amt.data.contacts.contact_kinds`, by the
+object's way from the frame before to the frame after). A resting table's forces are not among them.
 """
 
 import os
@@ -15,6 +16,8 @@ import yaml
 from jaxtyping import Float, UInt16
 from scipy.spatial.transform import Rotation
 
+from amt.data.contacts import contact_kinds
+from amt.data.synthetic import simulation
 from amt.geometry import cameras
 
 MIRROR = np.array([-1.0, 1.0, 1.0])  # the left model is the right one, mirrored in x
@@ -92,6 +95,12 @@ def write_depth(path: Path, depth: UInt16[np.ndarray, "h w"]) -> None:
 def write_contacts(path: Path, played, n: int, T_world_camera: Float[np.ndarray, "4 4"]) -> None:
     """One frame's contacts in the camera frame, as the module's docstring says."""
     contacts, R = played.contacts[n], T_world_camera[:3, :3]
+    first, last = max(n - 1, 0), min(n + 1, len(played.contacts) - 1)
+    before, after, now = (
+        np.concatenate([played.object_R[k], played.object_t[k][..., None]], -1)[contacts.object]
+        for k in (first, last, n)
+    )
+    seconds = (last - first) * simulation.DURATION / len(played.contacts)
     np.savez(
         path,
         points=((contacts.points - T_world_camera[:3, 3]) @ R).astype(np.float32),
@@ -99,6 +108,7 @@ def write_contacts(path: Path, played, n: int, T_world_camera: Float[np.ndarray,
         forces=(contacts.forces @ R).astype(np.float32),
         body=contacts.body,
         object=np.array(played.ycb_ids, np.int32)[contacts.object],
+        kind=contact_kinds(contacts.points, contacts.forces, before, after, now, seconds),
     )
 
 
