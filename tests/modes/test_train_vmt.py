@@ -12,6 +12,9 @@ from amt.modes import evaluate, generate, train
 from configs import demo, vmt
 
 
+LONGER = {"steps": 30, "eval_every": 30, "checkpoint_every": 15, "learning_rate": 4e-3}
+
+
 def tiny(root, **changes):
     config = vmt.get_config("tiny")
     config.data.root = str(root)
@@ -28,9 +31,9 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(root, tmp_path_factory):
-    """60 steps on 16 samples: the folder and the figures."""
+    """30 steps on 16 samples: the folder and the figures."""
     folder = tmp_path_factory.mktemp("train")
-    return folder, train.run(tiny(root, steps=60, eval_every=60, checkpoint_every=30, learning_rate=2e-3), folder, None)
+    return folder, train.run(tiny(root, **LONGER), folder, None)
 
 
 def scalars(folder):
@@ -43,8 +46,8 @@ def scalars(folder):
 def test_the_loss_falls_and_a_collapse_would_be_seen(trained):
     folder, figures = trained
     logged = scalars(folder)
-    assert np.mean(logged["loss"][-10:]) < 0.7 * np.mean(logged["loss"][:5])
-    assert np.mean(logged["hand_coarse"][-10:]) < 0.8 * np.mean(logged["hand_coarse"][:5])
+    assert np.mean(logged["loss"][-5:]) < 0.7 * np.mean(logged["loss"][:5])
+    assert np.mean(logged["hand_coarse"][-5:]) < 0.8 * np.mean(logged["hand_coarse"][:5])
     weighed = {name for name, weight in vmt.get_config("tiny").train.loss.items() if weight}
     watched = {"spread_ratio", "val_mpjpe_mm", "val_spread_ratio", "val_attention_entropy"}
     components = {"hand_encoder", "object_encoder", "object_heads", "contact_encoder"}
@@ -59,8 +62,8 @@ def test_a_stopped_run_ends_where_an_unstopped_one_does(root, trained, tmp_path)
     folder, figures = trained
     (tmp_path / "checkpoints").mkdir()
     shutil.copy(folder / "checkpoints" / "architecture.json", tmp_path / "checkpoints")
-    shutil.copytree(folder / "checkpoints" / "step_30", tmp_path / "checkpoints" / "step_30")
-    again = train.run(tiny(root, steps=60, eval_every=60, learning_rate=2e-3), tmp_path, None)
+    shutil.copytree(folder / "checkpoints" / "step_15", tmp_path / "checkpoints" / "step_15")
+    again = train.run(tiny(root, **LONGER), tmp_path, None)
     assert again["val_mpjpe_mm"] == pytest.approx(figures["val_mpjpe_mm"], rel=1e-3)
 
 
@@ -69,7 +72,6 @@ def test_weights_say_what_they_are(root, trained, tmp_path):
     folder, _ = trained
     _, settings, _ = weights.load(folder / "weights.safetensors")
     assert settings == weights.architecture(vmt.get_config("tiny").to_dict())
-    assert train.run(tiny(root, steps=1, start_from=str(folder)), tmp_path, None)["steps"] == 1
     config = tiny(root)
     config.eval.update(checkpoint=str(folder), part="all")
     with pytest.raises(UserError, match="weights of VMT: it has no finder"):
