@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from amt import hand as hand_model
 from amt.data.images import fit_frame, shrink_frame, warp
+from amt.errors import UserError
 from amt.geometry import cameras, mirror
 from amt.hand import HandModel
 from amt.models import weights
@@ -76,6 +77,11 @@ class Predictor:
     def __init__(
         self, params: dict[str, Any], settings: dict[str, Any], hand: HandModel, contacts_taught: bool = False
     ):
+        if settings.get("family") == "vmt":
+            raise UserError(
+                "weights of VMT: it has no finder, and predict and evaluate are not built for it; "
+                "--mode=train scores it on held-out crops from labels"
+            )
         self.settings = settings
         self.contacts_taught = contacts_taught
         self.image_size = settings["image_size"]

@@ -11,6 +11,7 @@ from amt.losses.common import DECIMETRES, distance, masked_mean, smooth_l1
 from amt.losses.labels import Labels
 from amt.models.keypoints import Keypoints, cell_centers
 from amt.models.perception import PerceptionOutput
+from amt.models.vmt import VmtOutput
 from amt.structs import Batch
 
 FINGERTIP_IMPORTANCE = 1.5
@@ -21,11 +22,8 @@ KNEE = 0.02  # crop sides: smaller errors in the image count squared
 
 def keypoint_losses(keypoints: Keypoints, batch: Batch) -> dict[str, Float[Array, ""]]:
     """Places, depths and scale of the heatmap keypoints, and the cross-entropy of the heatmaps themselves."""
-    size = batch.image.shape[1]
-    uv = (batch.joints_2d + 0.5) / size
-    scale = batch.joints_3d[:, 0, 2] * size / batch.K[:, 0, 0]
-    safe = jnp.where(batch.joints_valid, scale, 1.0)
-    depth = (batch.joints_3d[..., 2] - batch.joints_3d[:, :1, 2]) / safe[:, None]
+    uv, scale = _places(batch), _scale(batch)
+    depth = (batch.joints_3d[..., 2] - batch.joints_3d[:, :1, 2]) / scale[:, None]
     valid = batch.joints_valid
     h, w = keypoints.log_heatmaps.shape[2:]
 
@@ -36,13 +34,23 @@ def keypoint_losses(keypoints: Keypoints, batch: Batch) -> dict[str, Float[Array
 
     ty, tx = soft_target(uv[..., 1], h), soft_target(uv[..., 0], w)
     cross_entropy = -jnp.einsum("bjh,bjw,bjhw->bj", ty, tx, keypoints.log_heatmaps).mean(-1)
-    log_scale = jnp.abs(jnp.log(keypoints.scale) - jnp.log(safe))
     return {
         "keypoint_place": masked_mean(jnp.abs(keypoints.uv - uv).sum(-1).mean(-1), valid),
         "keypoint_depth": masked_mean(jnp.abs(keypoints.depth - depth).mean(-1), valid),
-        "keypoint_scale": masked_mean(log_scale, valid),
+        "keypoint_scale": masked_mean(jnp.abs(jnp.log(keypoints.scale) - jnp.log(scale)), valid),
         "keypoint_heatmap": masked_mean(cross_entropy, valid),
     }
+
+
+def _places(batch):
+    """Of the joints, in crop sides."""
+    return (batch.joints_2d + 0.5) / batch.image.shape[1]
+
+
+def _scale(batch):
+    """Metres that the crop covers at the wrist's depth; 1 where that is not known."""
+    scale = batch.joints_3d[:, 0, 2] * batch.image.shape[1] / batch.K[:, 0, 0]
+    return jnp.where(batch.joints_valid, scale, 1.0)
 
 
 def joint_weights(logits: Float[Array, " 21"] | None = None) -> Float[Array, " 21"]:
@@ -116,14 +124,9 @@ def hand_losses(
     angles = rotations.geodesic_angle(out.coarse.rotations, target.rotations).mean(-1)
     coarse = out.coarse.vertices - out.coarse.joints[:, :1]
     vertex_error = distance(coarse, target.vertices - batch.joints_3d[:, :1]) * DECIMETRES
-    shape = ((out.coarse.betas - batch.betas) ** 2).mean(-1) + ((out.hand.betas - batch.betas) ** 2).mean(-1)
-    size = batch.image.shape[1]
-    everywhere = jnp.broadcast_to(valid[:, None], out.joints.shape[:2])
-    error, ahead = _image_error(out.joints, batch.joints_2d, batch.K, size)
-    seen = (jax.lax.stop_gradient(jnp.abs(error).sum(-1)) < CONFIDENT_ERROR) & ahead & valid[:, None]
-    confidence = optax.sigmoid_binary_cross_entropy(out.hand.confidence, seen.astype(jnp.float32)).mean(-1)
+    shape = _shape_error(out.coarse.betas, batch) + _shape_error(out.hand.betas, batch)
     side = optax.sigmoid_binary_cross_entropy(out.right, 1.0 - batch.shows_left.astype(jnp.float32))
-    terms = {
+    return {
         "hand_keypoints": joints(out.keypoints_3d),
         "hand_coarse": joints(out.coarse.joints),
         "hand_corrected": joints(out.hand.joints),
@@ -131,8 +134,39 @@ def hand_losses(
         "hand_rotation": masked_mean(angles, posed),
         "hand_vertices": masked_mean(vertex_error.mean(-1), posed),
         "hand_shape": masked_mean(shape, posed),
+        "hand_side": masked_mean(side, valid | batch.shows_left),
+        **_final_losses(out, batch, joint_logits),
+    }
+
+
+def vmt_hand_losses(
+    out: VmtOutput, batch: Batch, joint_logits: Float[Array, " 21"] | None = None
+) -> dict[str, Float[Array, ""]]:
+    """Of VMT, by amt's names: `keypoint_place` is the wrist's alone, `hand_coarse` that of its only joints."""
+    valid = batch.joints_valid
+    place = jnp.abs(out.hand.place - _places(batch)[:, 0]).sum(-1)
+    return {
+        "keypoint_place": masked_mean(place, valid),
+        "keypoint_scale": masked_mean(jnp.abs(jnp.log(out.hand.scale) - jnp.log(_scale(batch))), valid),
+        "hand_coarse": adaptive_mpjpe(out.joints, batch.joints_3d, valid, joint_logits),
+        "hand_shape": masked_mean(_shape_error(out.hand.betas, batch), batch.hand_pose_valid),
+        **_final_losses(out, batch, joint_logits),
+    }
+
+
+def _shape_error(betas, batch):
+    return ((betas - batch.betas) ** 2).mean(-1)
+
+
+def _final_losses(out: PerceptionOutput | VmtOutput, batch: Batch, joint_logits) -> dict[str, Float[Array, ""]]:
+    """The last joints in the image, whether they know that they are right, and the learnable weights."""
+    size, valid = batch.image.shape[1], batch.joints_valid
+    everywhere = jnp.broadcast_to(valid[:, None], out.joints.shape[:2])
+    error, ahead = _image_error(out.joints, batch.joints_2d, batch.K, size)
+    seen = (jax.lax.stop_gradient(jnp.abs(error).sum(-1)) < CONFIDENT_ERROR) & ahead & everywhere
+    confidence = optax.sigmoid_binary_cross_entropy(out.hand.confidence, seen.astype(jnp.float32)).mean(-1)
+    terms = {
         "reprojection": reprojection(out.joints, batch.joints_2d, batch.K, everywhere, size),
         "hand_confidence": masked_mean(confidence, valid | ~batch.hand_visible),
-        "hand_side": masked_mean(side, valid | batch.shows_left),
     }
     return terms if joint_logits is None else terms | {"hand_joint_weights": weight_evenness(joint_logits)}

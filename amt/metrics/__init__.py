@@ -16,7 +16,7 @@ from amt.metrics.contacts import (
 )
 from amt.metrics.hand import error_2d_px, errors_2d_px, mpjpe, pa_mpjpe, pck, pck_auc, per_joint
 from amt.metrics.objects import add, add_s, average_recall, mspd_px, mssd, position_error, recall, surface_points
-from amt.metrics.watch import attention_entropy, jitter, spread, spread_ratio
+from amt.metrics.watch import attention_entropy, entropy_shares, jitter, spread, spread_ratio
 
 __all__ = [
     "ContactCounts",
@@ -26,6 +26,7 @@ __all__ = [
     "average_recall",
     "contact_counts",
     "error_2d_px",
+    "entropy_shares",
     "errors_2d_px",
     "excess_force_share",
     "force_error",

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, PyTree
 
 from amt.metrics.common import masked_joint_mean
 from amt.structs import Array
@@ -39,6 +39,15 @@ def spread_ratio(
     """
     ours, theirs = (spread(x - x[:, :1], valid) for x in (predicted, truth))
     return jnp.where(theirs > 0, ours / jnp.where(theirs > 0, theirs, 1.0), 0.0)
+
+
+def entropy_shares(stored: PyTree[Float[Array, "2 heads"]]) -> Float[jax.Array, " all_heads"]:
+    """Each head's mean entropy over that of even attention: 1 is even, near 0 has collapsed onto single keys.
+
+    `stored` is what every attention left in the collection `entropy`: the two, in nats. Heads of one key count as 1.
+    """
+    pairs = jnp.concatenate([jnp.asarray(pair) for pair in jax.tree.leaves(stored)], axis=1)
+    return jnp.where(pairs[1] > 0, pairs[0] / jnp.where(pairs[1] > 0, pairs[1], 1.0), 1.0)
 
 
 def attention_entropy(probabilities: Float[Array, "b h n m"]) -> Float[jax.Array, "b h"]:

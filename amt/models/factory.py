@@ -17,9 +17,17 @@ from amt.models.perception import Amt, Perception
 from amt.models.refiner import RefinerConfig
 from amt.models.vmt import PATCH, PatchTransformer, Vmt, VmtContactEncoder, VmtHandEncoder
 
+FAMILIES = ("amt", "vmt")
 ENCODERS = ("conv", *(f"dinov2_{size}{kind}" for size in dinov2.SIZES for kind in ("", "_registers")))
 DTYPES = ("float32", "bfloat16")
 BACKBONE = "perception/encoder/backbone/"  # where a backbone's parameters are in the whole model's
+
+
+def from_settings(settings: Mapping[str, Any], backbone: Mapping[str, Any] | None = None, dropout: float = 0.0) -> Amt:
+    """The model of either family that `weights.architecture` describes; the rest as in `build` and `build_vmt`."""
+    if settings.get("family") == "vmt":
+        return Amt(None, build_vmt(settings["vmt"], settings["model"], settings["image_size"], dropout))
+    return build(settings["model"], settings["finder"], settings["image_size"], backbone, dropout)
 
 
 def build(
@@ -120,7 +128,7 @@ def build_encoder(
 
 def frozen_parameters(model: Amt) -> Callable[[str], bool] | None:
     """Which parameters, by their path (names joined by slashes), get no gradient; None where there are none."""
-    encoder = model.perception.encoder
+    encoder = getattr(model.perception, "encoder", None)
     if not isinstance(encoder, Dinov2Encoder) or not encoder.backbone.num_frozen_blocks:
         return None
     count = encoder.backbone.num_frozen_blocks

@@ -31,6 +31,10 @@ class PerceptionOutput:
     objects: ObjectOutput
     contacts: ContactOutput
 
+    @property
+    def wrist(self) -> Float[Array, "b 3"]:
+        return self.keypoints_3d[:, 0]
+
 
 class Perception(nn.Module):
     """Encoder, keypoints, coarse hand, multi-coordinate hand, refiner, objects, contacts, in this order."""
@@ -78,14 +82,18 @@ def disturbed(
 
 
 class Amt(nn.Module):
-    """What is trained together and saved together: the finder and the perception model."""
+    """What is trained together and saved together: the finder and the perception model.
 
-    finder: nn.Module
-    perception: Perception
+    With VMT (`amt.models.vmt`) as its perception it has no finder.
+    """
+
+    finder: nn.Module | None
+    perception: nn.Module
 
     def __call__(self, frame, image, K, hand_model):
-        """Both at once, for `init` and the train step."""
-        return self.finder(frame), self.perception(image, K, hand_model)
+        """Both at once, for `init`; None where there is no finder."""
+        found = None if self.finder is None else self.finder(frame)
+        return found, self.perception(image, K, hand_model)
 
     def find(self, frame: UInt8[Array, "b s s 3"]):
         """Only the finder."""

@@ -22,9 +22,15 @@ JOINT_DIM, CONFIDENCE_DIM, SHAPE_DIM = 1024, 256, 256  # hidden layers of the ha
 
 @flax.struct.dataclass
 class VmtHand:
-    """Joints in the crop's camera frame, metres; logits of their confidence; shape; the tokens behind them."""
+    """Joints in the crop's camera frame, metres; logits of their confidence; shape; the tokens behind them.
+
+    `place` is the wrist's in crop sides (0..1), `scale` the metric width that the crop covers at its depth
+    (`amt.models.keypoints`).
+    """
 
     joints: Float[Array, "b 21 3"]
+    place: Float[Array, "b 2"]
+    scale: Float[Array, " b"]
     confidence: Float[Array, "b 21"]
     betas: Float[Array, "b 10"]
     tokens: Float[Array, "b n d"]
@@ -32,12 +38,19 @@ class VmtHand:
 
 @flax.struct.dataclass
 class VmtOutput:
-    """`scale` is the metric width that the crop covers at the wrist's depth (`amt.models.keypoints`)."""
+    """What each encoder says, in the crop's camera frame."""
 
     hand: VmtHand
-    scale: Float[Array, " b"]
     objects: ObjectOutput
     contacts: ContactOutput
+
+    @property
+    def joints(self) -> Float[Array, "b 21 3"]:
+        return self.hand.joints
+
+    @property
+    def wrist(self) -> Float[Array, "b 3"]:
+        return self.hand.joints[:, 0]
 
 
 class PatchTransformer(nn.Module):
@@ -72,16 +85,27 @@ class VmtHandEncoder(nn.Module):
     image_size: int
 
     @nn.compact
-    def __call__(self, image: UInt8[Array, "b h w 3"], K: Float[Array, "b 3 3"]) -> tuple[VmtHand, Float[Array, " b"]]:
+    def __call__(self, image: UInt8[Array, "b h w 3"], K: Float[Array, "b 3 3"]) -> VmtHand:
         tokens = self.encoder(image)
         pooled = tokens.mean(1)
-        place = head(3)(pooled)
-        scale = jnp.exp(place[:, 2] + MEAN_LOG_SCALE)
-        wrist = to_camera(0.5 + place[:, None, :2], jnp.zeros((len(image), 1)), scale, K, self.image_size)
+        answer = head(3)(pooled)
+        place, scale = 0.5 + answer[:, :2], jnp.exp(answer[:, 2] + MEAN_LOG_SCALE)
+        wrist = to_camera(place[:, None], jnp.zeros((len(image), 1)), scale, K, self.image_size)
         around = Mlp((JOINT_DIM,), 63, name="joints")(pooled).reshape(-1, 21, 3) / HAND_SCALE
         confidence = Mlp((CONFIDENCE_DIM,), 21, bias=2.0, name="confidence")(pooled)
         betas = Mlp((SHAPE_DIM,), 10, name="shape")(pooled)
-        return VmtHand(wrist + around - around[:, :1], confidence, betas, tokens), scale
+        return VmtHand(wrist + around - around[:, :1], place, scale, confidence, betas, tokens)
+
+
+class VmtObjectHeads(nn.Module):
+    """`object_heads` as a component of its own."""
+
+    hidden_dim: int
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, queries: Float[Array, "b q d"]) -> tuple[Array, Array, Array, Array]:
+        return object_heads(queries, self.hidden_dim, self.num_classes)
 
 
 class VmtContactEncoder(nn.Module):
@@ -93,8 +117,8 @@ class VmtContactEncoder(nn.Module):
     num_queries: int
 
     @nn.compact
-    def __call__(self, hand: VmtHand, objects: Float[Array, "b m d"], scale: Float[Array, " b"]) -> ContactOutput:
-        b = len(scale)
+    def __call__(self, hand: VmtHand, objects: Float[Array, "b m d"]) -> ContactOutput:
+        b = len(objects)
         queries = self.param("queries", nn.initializers.normal(0.02), (self.num_queries, self.width))
         x = jnp.broadcast_to(queries[None], (b, *queries.shape))
         seen = [Dense(self.width, name="hand")(hand.tokens), Dense(self.width, name="objects")(objects)]
@@ -102,11 +126,14 @@ class VmtContactEncoder(nn.Module):
         for _ in range(self.depth):
             x = Block(self.block)(x)
         x = LayerNorm()(x[:, : self.num_queries])
-        return contact_heads(x, hand.joints.mean(1, keepdims=True), scale)
+        return contact_heads(x, hand.joints.mean(1, keepdims=True), hand.scale)
 
 
 class Vmt(nn.Module):
-    """The three encoders, each with its own look at the image; the contacts see what the other two made of it."""
+    """The three encoders, each with its own look at the image; the contacts see what the other two made of it.
+
+    What amt's perception is given beside them, a hand model and noise for a refiner, it has no use for.
+    """
 
     image_size: int
     hand_encoder: VmtHandEncoder
@@ -116,11 +143,13 @@ class Vmt(nn.Module):
     object_head_dim: int
 
     @nn.compact
-    def __call__(self, image: UInt8[Array, "b h w 3"], K: Float[Array, "b 3 3"]) -> VmtOutput:
-        hand, scale = self.hand_encoder(image, K)
+    def __call__(
+        self, image: UInt8[Array, "b h w 3"], K: Float[Array, "b 3 3"], hand_model=None, point_noise=None
+    ) -> VmtOutput:
+        hand = self.hand_encoder(image, K)
         tokens = self.object_encoder(image)
         queries = tokens[:, -self.object_encoder.num_queries :]
-        place, *rest = object_heads(queries, self.object_head_dim, self.num_classes)
-        position = to_camera(0.5 + place[..., :2], place[..., 2], scale, K, self.image_size)
+        place, *rest = VmtObjectHeads(self.object_head_dim, self.num_classes, name="object_heads")(queries)
+        position = to_camera(0.5 + place[..., :2], place[..., 2], hand.scale, K, self.image_size)
         objects = ObjectOutput(position, *rest, queries)
-        return VmtOutput(hand, scale, objects, self.contact_encoder(hand, tokens, scale))
+        return VmtOutput(hand, objects, self.contact_encoder(hand, tokens))

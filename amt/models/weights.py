@@ -13,25 +13,27 @@ from safetensors.numpy import save_file
 from amt.errors import UserError
 
 EMBEDDED = Path(__file__).parent / "assets" / "demo.safetensors"
+READ_BY_VMT = ("num_object_queries", "num_contact_queries", "num_classes", "object_head_dim")  # of the section model
 
 
 def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that weights depend on, as JSON types; without `model.encoder` it is conv."""
+    """The part of a configuration that weights depend on, as JSON types.
+
+    Without `family` it is amt, without `model.encoder` conv.
+    """
     data, model = config["data"], config["model"]
-    unread = ("encoder", "grid") if model["encoder"] == "conv" else ("stem", "depth")
-    parts = {
-        "model": {k: v for k, v in model.items() if k not in unread},
-        "finder": dict(config["finder"]),
-        "image_size": data["image_size"],
-        "crop": data["crop"],
-        "crop_margin": data["crop_margin"],
-    }
-    return json.loads(json.dumps(parts))
+    if config["family"] == "vmt":
+        parts = {"family": "vmt", "vmt": config["vmt"], "model": {k: model[k] for k in READ_BY_VMT}}
+    else:
+        unread = ("encoder", "grid") if model["encoder"] == "conv" else ("stem", "depth")
+        parts = {"model": {k: v for k, v in model.items() if k not in unread}, "finder": config["finder"]}
+    crop = {k: data[k] for k in ("image_size", "crop", "crop_margin")}
+    return json.loads(json.dumps(parts | crop))
 
 
 def check_architecture(found: Mapping[str, Any], expected: Mapping[str, Any], where: str) -> None:
     """Raises `UserError` naming the fields in which a checkpoint's model is not the configuration's."""
-    found, expected = (flatten_dict(dict(x), sep=".") for x in (found, expected))
+    found, expected = (flatten_dict({"family": "amt", **x}, sep=".") for x in (found, expected))
     different = [k for k in sorted({**found, **expected}) if found.get(k) != expected.get(k)]
     if different:
         shown = ", ".join(f"{k} is {found.get(k)} there and {expected.get(k)} here" for k in different[:4])

@@ -1,4 +1,4 @@
-"""`--mode=train`: train finder and perception on a data set in the DexYCB layout."""
+"""`--mode=train`: train finder and perception, amt's or VMT, on a data set in the DexYCB layout."""
 
 import dataclasses
 import sys
@@ -11,6 +11,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from amt import hand as hand_model
+from amt import metrics
 from amt.data.augmentation import AugmentConfig
 from amt.data.device_cache import cache_iterator, load_cache, num_mesh_parts
 from amt.data.mixed import find_roots, open_mixed
@@ -21,7 +22,8 @@ from amt.errors import UserError
 from amt.evaluation import baseline
 from amt.models import dinov2, weights
 from amt.models.encoder import Dinov2Encoder
-from amt.models.factory import build
+from amt.models.factory import FAMILIES, from_settings
+from amt.models.perception import Amt
 from amt.modes.common import Progress
 from amt.training import sharding
 from amt.training.feed import Feed, augmented_feed, cached_feed, host_feed
@@ -40,23 +42,18 @@ def transform_config(config, component: str = "all") -> TransformConfig:
 
 
 def run(config, workdir: Path, input: str | None) -> dict:
-    if config.family != "amt":
-        raise UserError(f"config.family={config.family}: expected amt; --mode=train does not train vmt yet")
-    settings = weights.architecture(config.to_dict())
-    sizes = settings["model"], settings["finder"], settings["image_size"]
-    model = build(*sizes, config.backbone.to_dict(), config.train.dropout)
+    model, settings = build_model(config)
     backbone = _backbone(config, model)
     roots = find_roots(config.data.root)
     source = open_mixed(roots, config.data.split, config.data.part)
-    transforms = transform_config(config)
+    transforms = transform_config(config, "all" if model.finder else "perception")
     quarantine = Quarantine(workdir, jax.process_index())
     mesh = sharding.make_mesh(**config.mesh)
     hand = jax.tree.map(jnp.asarray, hand_model.load())
     learned = transform_config(config, config.train.component)
     feed = _feed(config, source, learned, mesh, quarantine)
     params, fresh = _start(config, model, settings, hand, backbone)
-    names = {f.name for f in dataclasses.fields(OptimizerConfig)}
-    optimizer = OptimizerConfig(**{n: config.train[n] for n in names})
+    optimizer = optimizer_config(config)
     loop = LoopConfig(**{f.name: config.train[f.name] for f in dataclasses.fields(LoopConfig)})
     if fresh:
         print(f"not in {config.train.start_from}, so fresh: {', '.join(fresh)}", file=sys.stderr)
@@ -69,7 +66,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
             _validation(model, hand, config, transforms, roots, quarantine),
             optimizer,
             loop,
-            _objective(config, len(source)),
+            objective(config, len(source)),
             mesh,
             settings,
             workdir,
@@ -93,7 +90,25 @@ def run(config, workdir: Path, input: str | None) -> dict:
     }
 
 
-def _objective(config, num_samples: int) -> Objective:
+def build_model(config) -> tuple[Amt, dict]:
+    """The model of either family and the architecture that its weights belong to.
+
+    Raises `UserError` for a family that there is not, and where VMT is to train a finder.
+    """
+    if config.family not in FAMILIES:
+        raise UserError(f"config.family={config.family}: expected one of {', '.join(FAMILIES)}")
+    settings = weights.architecture(config.to_dict())
+    model = from_settings(settings, config.backbone.to_dict(), config.train.dropout)
+    if model.finder is None and config.train.component != "perception":
+        raise UserError(f"config.train.component={config.train.component}: expected perception, vmt has no finder")
+    return model, settings
+
+
+def optimizer_config(config) -> OptimizerConfig:
+    return OptimizerConfig(**{f.name: config.train[f.name] for f in dataclasses.fields(OptimizerConfig)})
+
+
+def objective(config, num_samples: int) -> Objective:
     """Raises `UserError` for weights of terms that are not computed as the rest of the configuration is."""
     train = config.train
     if train.loss.kl and not train.sigma_reparam:
@@ -161,7 +176,7 @@ def _backbone(config, model) -> dict | None:
 
     Raises `UserError` for those of another DINOv2, and where it would start from random numbers.
     """
-    encoder = model.perception.encoder
+    encoder = getattr(model.perception, "encoder", None)
     if not isinstance(encoder, Dinov2Encoder):
         return None
     if path := config.backbone.weights:
@@ -205,12 +220,19 @@ def _start(config, model, settings: dict, hand, backbone: dict | None) -> tuple[
 
 
 def _validation(model, hand, config, transforms, roots, quarantine):
-    """Figures on held-out sequences of the same roots, enough to watch a run: root-relative MPJPE on label crops, and
-    the share of frames in which the finder's mean joint is further than half the hand's extent from the true one.
+    """Figures on held-out sequences of the same roots, enough to watch a run: root-relative MPJPE on label crops, what
+    shows a collapse (the spread of predictions over that of the labels, the attention's entropy over that of even
+    attention, in the mean and of the least head), and, where there is a finder, the share of frames in which its mean
+    joint is further than half the hand's extent from the true one.
     """
     held_out = open_mixed(roots, config.data.split, "val")
     batches = list(eval_batches(held_out, transforms, config.eval.batch_size, VALIDATION_SAMPLES, quarantine))
-    perceive = jax.jit(lambda params, b: model.apply({"params": params}, b.image, b.K, hand, method="perceive").joints)
+
+    @jax.jit
+    def perceive(params, b):
+        out, stored = model.apply({"params": params}, b.image, b.K, hand, method="perceive", mutable=["entropy"])
+        return out.joints, metrics.entropy_shares(stored)
+
     find = jax.jit(lambda params, b: model.apply({"params": params}, b.frame, method="find").uv)
 
     def miss_share(params) -> float:
@@ -221,10 +243,17 @@ def _validation(model, hand, config, transforms, roots, quarantine):
         return float((np.linalg.norm((uv - truth).mean(1), axis=-1) > 0.5 * extent)[there].mean())
 
     def validate(params) -> dict[str, float]:
-        joints = np.concatenate([np.asarray(perceive(params, b)) for b, _ in batches])
+        seen = [jax.device_get(perceive(params, b)) for b, _ in batches]
+        joints, entropies = np.concatenate([x for x, _ in seen]), np.mean([x for _, x in seen], axis=0)
         truth = np.concatenate([b.joints_3d for b, _ in batches])
         valid = np.concatenate([b.joints_valid & real for b, real in batches])
         error = np.linalg.norm((joints - joints[:, :1]) - (truth - truth[:, :1]), axis=-1)
-        return {"val_mpjpe_mm": float(error[valid].mean()) * 1000, "val_finder_miss_share": miss_share(params)}
+        scores = {
+            "val_mpjpe_mm": float(error[valid].mean()) * 1000,
+            "val_spread_ratio": float(metrics.spread_ratio(joints, truth, valid)),
+            "val_attention_entropy": float(entropies.mean()),
+            "val_least_attention_entropy": float(entropies.min()),
+        }
+        return scores | ({"val_finder_miss_share": miss_share(params)} if model.finder else {})
 
     return validate

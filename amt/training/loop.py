@@ -127,7 +127,7 @@ class _Scalars:
         return "  ".join(
             (
                 f"loss {means['loss']:.3f}",
-                *(f"hand {means[k] * 100:.1f} mm" for k in means if k == "hand_refined"),
+                *[f"hand {means[k] * 100:.1f} mm" for k in ("hand_refined", "hand_coarse") if k in means][:1],
                 f"{speed['samples_per_s']:.0f} samples/s",
                 f"input wait {speed['input_wait_share']:.0%}",
             )

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
-from amt import losses
+from amt import losses, metrics
 from amt.data.ycb import OBJECTS
 from amt.geometry.primitives import symmetries
 from amt.hand import HandModel
@@ -137,6 +137,15 @@ def create_state(
     return jax.jit(make, out_shardings=shardings)(params)
 
 
+def component_norms(gradient: dict) -> dict[str, Float[Array, ""]]:
+    """The gradient's norm of the finder and of each part of perception, as `grad_norm_NAME`."""
+    parts: dict[str, list] = {}
+    for path, x in jax.tree_util.tree_leaves_with_path(gradient):
+        names = path_name(path).split("/")
+        parts.setdefault(names[1] if names[0] == "perception" else names[0], []).append(x)
+    return {f"grad_norm_{name}": optax.tree.norm(x) for name, x in parts.items()}
+
+
 def symmetry_table() -> Float[np.ndarray, "22 24 3 3"]:
     """Symmetries of every object's primitive, by YCB id; row 0 is no object."""
     table = np.tile(np.eye(3, dtype=np.float32), (22, 24, 1, 1))
@@ -159,7 +168,8 @@ def make_train_step(
     """The jitted step: the state is donated, gradients are averaged over the mesh by the compiler.
 
     What the step is fed is a `Batch`, or what `prepare` makes one of (`amt.training.feed`). Dropout is a function of
-    `seed` and the step.
+    `seed` and the step. Beside the terms it returns what shows a collapse: the spread of predicted joints over that of
+    the labels, and the gradient's norm by component.
     """
     table = jnp.asarray(symmetry_table())
 
@@ -168,11 +178,12 @@ def make_train_step(
         plain, after = sigma_reparam.fold(params, spectral)
         collections = ["entropy"] if objective.has("attention_entropy") else []
         apply = functools.partial(model.apply, {"params": plain}, rngs={"dropout": rng}, mutable=collections)
-        terms, stored = {}, []
+        terms, stored, watched = {}, [], {}
         if objective.component != "finder":
             out, seen = apply(batch.image, batch.K, hand, batch.point_noise, method="perceive")
             stored.append(seen)
             terms |= losses.perception_losses(out, batch, hand, table, plain["perception"].get("joint_logits"))
+            watched["spread_ratio"] = metrics.spread_ratio(out.joints, batch.joints_3d, batch.joints_valid)
             if objective.has(*losses.PHYSICAL):
                 terms |= losses.physical_losses(out, batch, losses.labels(batch, hand), hand)
         if objective.component != "perception":
@@ -184,12 +195,12 @@ def make_train_step(
         if objective.has("kl"):
             terms["kl"] = losses.kl_gains(sigma_reparam.gains(params, spectral))
         value, terms = objective.total(terms, step)
-        return value, (terms, after)
+        return value, (terms | watched, after)
 
     def step(state, fed):
         batch = fed if prepare is None else prepare(state.step, fed)
         grad = jax.value_and_grad(loss, has_aux=True)
-        (value, (terms, spectral)), gradient = grad(state.params, state.spectral, batch, state.step)
+        (value, (scalars, spectral)), gradient = grad(state.params, state.spectral, batch, state.step)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes int and float on purpose
             updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -197,8 +208,8 @@ def make_train_step(
         count = state.step.astype(jnp.float32)
         decay = jnp.minimum(ema_decay, (count + 1.0) / (count + 20.0))
         ema = jax.tree.map(lambda e, p: e + (p - e) * (1.0 - decay), state.ema, params)
-        metrics = {"loss": value, "grad_norm": optax.tree.norm(gradient), **terms}
-        return TrainState(state.step + 1, params, ema, opt_state, spectral), metrics
+        norms = {"grad_norm": optax.tree.norm(gradient), **component_norms(gradient)}
+        return TrainState(state.step + 1, params, ema, opt_state, spectral), {"loss": value, **norms, **scalars}
 
     shardings = tree_shardings(state, mesh)
     return jax.jit(

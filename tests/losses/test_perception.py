@@ -16,8 +16,9 @@ from amt.models.hand import CoarseHand, HandFeatures
 from amt.models.keypoints import Keypoints, cell_centers
 from amt.models.objects import ObjectOutput
 from amt.models.perception import PerceptionOutput
+from amt.models.vmt import VmtHand, VmtOutput
 from amt.training.step import symmetry_table
-from configs import demo
+from configs import demo, vmt
 from tests.samples import HAND, make_batch
 
 QUERIES, CELLS, SIZE = 10, 8, 32
@@ -91,6 +92,13 @@ def perfect(batch, seed=0):
     return PerceptionOutput(keypoints, joints, coarse, hand, joints, right, objects, contacts), found
 
 
+def perfect_vmt(batch):
+    out, _ = perfect(batch)
+    k = out.keypoints
+    hand = VmtHand(batch.joints_3d, k.uv[:, 0], k.scale, out.hand.confidence, batch.betas, out.hand.tokens)
+    return VmtOutput(hand, out.objects, out.contacts)
+
+
 def terms(out, found, batch):
     return {k: float(v) for k, v in TERMS(out, found, batch).items()}
 
@@ -102,6 +110,32 @@ def test_a_perfect_answer_costs_nothing(batch):
     for name, value in values.items():
         if "heatmap" not in name:
             assert abs(value) < 2e-3, name  # geodesic angles of float32 rotations
+
+
+def test_vmt_has_amts_terms_of_what_it_predicts(batch):
+    """Those that its configuration weighs; an error of its wrist, scale and joints costs what it says."""
+
+    def both(out, batch):
+        target = losses.labels(batch, HAND)
+        physical = losses.physical_losses(out, batch, target, HAND)
+        return losses.perception_losses(out, batch, HAND, SYMMETRIES, jnp.zeros(21)) | physical
+
+    all_terms = jax.jit(both)
+    out = perfect_vmt(batch)
+    values = all_terms(out, batch)
+    weights = vmt.get_config().train.loss
+    assert values.keys() == {name for name, w in weights.items() if w} - {"kl", "attention_entropy"}
+    for name in values.keys() - {"contact_placement"}:
+        assert abs(values[name]) < 2e-3, name
+    place, scale = out.hand.place + np.float32([0.02, -0.03]), out.hand.scale * np.float32(1.2)
+    moved = all_terms(out.replace(hand=out.hand.replace(place=place, scale=scale)), batch)
+    assert moved["keypoint_place"] == pytest.approx(0.05, rel=1e-3)
+    assert moved["keypoint_scale"] == pytest.approx(np.log(1.2), rel=1e-3)
+    longer = batch.joints_3d * np.float32([1, 1, 1.1])
+    depth = np.abs(batch.joints_3d[..., 2] - batch.joints_3d[:, :1, 2])[batch.joints_valid]
+    assert all_terms(out.replace(hand=out.hand.replace(joints=longer)), batch)["hand_coarse"] == pytest.approx(
+        (depth @ np.asarray(losses.joint_weights())).mean() / 21, rel=1e-3
+    )
 
 
 def test_crops_of_a_left_hand_teach_the_side_alone(batch):

@@ -35,6 +35,11 @@ def test_spread_ratio_sees_a_collapse():
     assert metrics.spread(relative.astype(np.float32), np.ones(5, bool)) == pytest.approx(plain, rel=1e-5)
 
 
+def test_entropy_shares_are_of_even_attention():
+    stored = {"a": {"heads": (np.float32([[0.5, 1.0], [2.0, 2.0]]),)}, "b": [np.float32([[0.0], [0.0]])]}
+    np.testing.assert_allclose(metrics.entropy_shares(stored), [0.25, 0.5, 1.0])
+
+
 def test_attention_entropy_is_scipys():
     p = np.random.default_rng(1).dirichlet(np.full(9, 0.3), (2, 4, 5)).astype(np.float32)
     np.testing.assert_allclose(metrics.attention_entropy(p), entropy(p, axis=-1).mean(-1), rtol=1e-4)

@@ -120,12 +120,21 @@ def test_no_part_of_the_model_is_cut_off_from_the_loss(single, params):
 def test_all_terms_are_finite_and_weighted_into_the_loss(single):
     _, metrics, _ = single
     assert all(np.isfinite(list(m.values())).all() for m in metrics)
-    assert set(metrics[0]) == {*WEIGHTS, "loss", "grad_norm"}
+    watched = {name for name in metrics[0] if name.startswith("grad_norm")} | {"loss", "spread_ratio"}
+    assert set(metrics[0]) == {*WEIGHTS} | watched
     for step, found in enumerate(metrics):
         epoch = step / 2
         scheduled = {name: float(SCHEDULES[name](epoch)) if name in SCHEDULES else 1.0 for name in WEIGHTS}
         total = sum(WEIGHTS[name] * scheduled[name] * found[name] for name in WEIGHTS)
         assert found["loss"] == pytest.approx(total, rel=1e-5)
+
+
+def test_gradient_norms_of_components_make_up_the_whole(single, params):
+    _, metrics, _ = single
+    parts = {name: x for name, x in metrics[0].items() if name.startswith("grad_norm_")}
+    assert {name.removeprefix("grad_norm_") for name in parts} == {"finder", *params["perception"]}
+    assert np.sqrt(sum(x**2 for x in parts.values())) == pytest.approx(metrics[0]["grad_norm"], rel=1e-5)
+    assert all(parts.values())
 
 
 def test_the_average_forgets_its_start_and_follows(single, params):
