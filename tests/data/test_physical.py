@@ -307,7 +307,7 @@ def test_the_mode_counts_discarded_grasps(simulated, tmp_path):
 def test_kinematic_and_physical_do_not_mix(simulated, tmp_path):
     with pytest.raises(UserError, match="generated with grasps=physical"):
         next(generate(dataclasses.replace(PHYSICAL, grasps="kinematic"), simulated, 0))
-    with pytest.raises(UserError, match="config.generate.grasps=magic: expected physical or kinematic"):
+    with pytest.raises(UserError, match="config.generate.grasps=magic: expected physical, kinematic, crops"):
         next(generate(dataclasses.replace(PHYSICAL, grasps="magic"), tmp_path, 0))
 
 
