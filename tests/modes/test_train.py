@@ -131,6 +131,23 @@ def test_evaluation_leaves_out_and_counts_what_cannot_be_read(trained, root, tmp
 
 
 @pytest.mark.slow
+def test_evaluation_on_simulated_grasps_counts_their_contacts(trained, tmp_path):
+    """With weights that say that they were taught kinds and forces."""
+    config = demo.get_config("tiny")
+    config.generate.update(grasps="physical", gesture_share=0.0, num_sequences=2, num_frames=6, num_cameras=1)
+    generate.run(config, tmp_path / "data", None)
+    config.data.root = str(tmp_path / "data")
+    path = tmp_path / "weights.safetensors"
+    weights.save(path, *weights.load(trained / "weights.safetensors"), contacts_taught=True)
+    config.eval.update(checkpoint=str(path), part="all", max_samples=0)
+    figures = evaluate.run(config, tmp_path, None)
+    assert figures["contact_simulated_share"] == 1 and figures["contact_frames"] == figures["samples"] > 6
+    for name in ("add_s_recall", "mean_add_s_recall", "contact_f1_5mm", "mean_contact_f1_relative_20mm"):
+        assert 0 <= figures[name] <= 1
+    assert sum(name.startswith("mean_contact") for name in figures) == 3 * 3 * 2
+
+
+@pytest.mark.slow
 def test_one_component_learns_from_given_weights_and_the_other_stays(trained, root, tmp_path):
     config = demo.get_config("tiny")
     config.data.root = str(root)
