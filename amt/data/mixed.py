@@ -28,6 +28,11 @@ class Mixed:
         source, k = self._locate(i)
         return source[k]
 
+    @property
+    def has_contacts(self) -> bool:
+        """Whether contacts of any of its samples were simulated."""
+        return any(source.has_contacts for source in self.sources)
+
     def color_path(self, i: int) -> Path:
         """The colour image of sample `i`."""
         source, k = self._locate(i)

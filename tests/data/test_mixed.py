@@ -27,6 +27,7 @@ def test_samples_of_all_sets_in_order(roots):
         source, k = expected[i]
         np.testing.assert_array_equal(mixed[i]["joints_3d"], source[k]["joints_3d"])
         assert mixed[i]["color"] == source[k]["color"] and mixed.color_path(i) == source.color_path(k)
+    assert mixed.empty == [] and not mixed.has_contacts
     for i in (-1, len(mixed)):
         with pytest.raises(IndexError):
             mixed[i]
