@@ -36,7 +36,8 @@ def draw(folder: Path, serial: str, frame: int, meta: dict, K: np.ndarray) -> np
         points = np.stack([pose[:, 3], pose[:, :3] @ axis * 0.05 + pose[:, 3]]).astype(np.float64)
         start, end = cameras.project(points, K)
         cv2.line(image, start.astype(int).tolist(), end.astype(int).tolist(), color, 2, cv2.LINE_AA)
-    contacts = np.load(folder / serial / f"contacts_{frame:06d}.npz")
+    simulated = folder / serial / f"contacts_{frame:06d}.npz"
+    contacts = np.load(simulated) if simulated.exists() else {"points": (), "forces": ()}
     for point, force in zip(contacts["points"], contacts["forces"], strict=True):
         ends = np.stack([point, point + force * (PIXELS_PER_NEWTON * point[2] / K[0, 0])]).astype(np.float64)
         start, end = cameras.project(ends, K)
@@ -64,7 +65,7 @@ def tile(root: Path, folder: Path, meta: dict, size: tuple[int, int]) -> np.ndar
     image = draw(folder, serial, frame, meta, K)
     center = np.load(folder / serial / f"labels_{frame:06d}.npz")["joint_2d"][0].mean(0)
     extent = np.ptp(np.load(folder / serial / f"labels_{frame:06d}.npz")["joint_2d"][0], axis=0).max()
-    half = int(np.clip(1.1 * extent, 60, 230))
+    half = int(np.clip(1.1 * extent, 60, min(230, *(n // 2 for n in image.shape[:2]))))
     x, y = (int(np.clip(c, half, n - half)) for c, n in zip(center, image.shape[1::-1], strict=True))
     image = cv2.resize(image[y - half : y + half, x - half : x + half], size, interpolation=cv2.INTER_AREA)
     name = OBJECTS[meta["ycb_ids"][meta["ycb_grasp_ind"]]].name[4:]
