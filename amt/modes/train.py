@@ -57,6 +57,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
     loop = LoopConfig(**{f.name: config.train[f.name] for f in dataclasses.fields(LoopConfig)})
     if fresh:
         print(f"not in {config.train.start_from}, so fresh: {', '.join(fresh)}", file=sys.stderr)
+    taught = _contacts_taught(config, source, fresh)
     start = time.monotonic()
     with Progress(optimizer.steps, "steps") as progress:
         state, scores = train(
@@ -78,7 +79,6 @@ def run(config, workdir: Path, input: str | None) -> dict:
         Readable(source, quarantine), MEAN_SAMPLES, transforms.crop_margin, transforms.min_visible_share
     )
     averaged = jax.device_get(jax.jit(TrainState.averaged)(state))
-    taught = _contacts_taught(config, source, fresh)
     weights.save(workdir / "weights.safetensors", averaged, settings, mean.to_json(), taught)
     return {
         "steps": int(state.step),
