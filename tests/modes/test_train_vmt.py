@@ -11,7 +11,6 @@ from amt.models import weights
 from amt.modes import evaluate, generate, train
 from configs import demo, vmt
 
-
 LONGER = {"steps": 30, "eval_every": 30, "checkpoint_every": 15, "learning_rate": 4e-3}
 
 
