@@ -41,6 +41,8 @@ def get_config() -> ConfigDict:
             "benchmark": {
                 "repeats": 5,  # timed runs of each link, after one that compiles
                 "batches": 4,  # of train.batch_size in a run, where feeding is measured (data.root)
+                "step_batch_size": 0,  # samples of the train step that is held against its roofline; 0: none is, as
+                # this model's step is an accelerator's work
             },
         }
     )

@@ -20,6 +20,7 @@ def demo(config: ConfigDict) -> None:
     config.model.update(object_depth=2, object_head_dim=160)
     config.model.update(contact_hidden_dim=80, contact_mlp_dim=160, contact_depth=1)
     config.finder.update(hidden_dim=96, stem=(24, 48), depth=2, mlp_dim=192)
+    config.benchmark.step_batch_size = 32
     config.train.loss.hand_confidence = 0.2  # choosing among guesses of the finder hangs on it
     config.train.update(steps=14_000, batch_size=32, learning_rate=8e-4, warmup_steps=300, weight_decay=0.02)
     config.train.loss.object_position = 0.4  # a small model's objects are learned late

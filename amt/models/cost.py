@@ -7,6 +7,7 @@ comparing, selecting and converting count nothing. Both passes are counted where
 three times its forward pass, a rematerialised one four times, a frozen one whose input needs no gradient once.
 """
 
+import dataclasses
 import math
 import re
 from collections import Counter
@@ -15,8 +16,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive, Var
 from jax.interpreters import partial_eval
 
 VIEWS = {"broadcast_in_dim", "copy", "expand_dims", "reshape", "squeeze", "stop_gradient", "transpose"}
@@ -34,6 +36,7 @@ MOVES = VIEWS | {
     "tile",
     "unstack",
 }
+PRODUCTS = ("dot_general", "conv_general_dilated")
 TRANSFORM = re.compile(r"\w+\(|\)")  # `transpose(jvp(Amt))/finder` names what Amt/finder does in the backward pass
 
 
@@ -62,6 +65,44 @@ def training_cost(
     jaxpr = _needed(jax.make_jaxpr(both)(gradient, trained, frozen, *inputs).jaxpr)
     count = len(jax.tree.leaves(gradient))
     return flops(jaxpr), _activations(jaxpr, jaxpr.invars[:count], jaxpr.invars[count + len(flat) :])
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+    """A matrix product or convolution: the primitive, its parameters, and its operands' shapes and types."""
+
+    primitive: Primitive
+    params: tuple[tuple[str, Any], ...]
+    operands: tuple[tuple[tuple[int, ...], np.dtype], ...]
+
+    def __call__(self, *operands: jax.Array) -> jax.Array:
+        return self.primitive.bind(*operands, **dict(self.params))
+
+
+def products(function: Callable, *args: Any) -> Counter[Product]:
+    """How often each distinct product runs in `function(*args)`, whose arguments may be abstract.
+
+    Of branches the one with most products is counted.
+    Raises: NotImplementedError for products in a while loop, whose length is unknown.
+    """
+    return _products(_needed(jax.make_jaxpr(function)(*args).jaxpr))
+
+
+def _products(jaxpr: Jaxpr) -> Counter[Product]:
+    total = Counter()
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name in PRODUCTS:
+            operands = tuple((x.aval.shape, x.aval.dtype) for x in eqn.invars)
+            total[Product(eqn.primitive, tuple(sorted(eqn.params.items())), operands)] += 1
+            continue
+        inner = [_products(sub) for sub in _inside(eqn)]
+        if eqn.primitive.name == "while" and any(inner):
+            raise NotImplementedError("products in a while loop, whose length is unknown")
+        if eqn.primitive.name == "cond":
+            inner = [max(inner, key=Counter.total)]
+        for part in inner:
+            total += Counter({product: n * eqn.params.get("length", 1) for product, n in part.items()})
+    return total
 
 
 def by_component(figures: Mapping[str, int], components: Mapping[str, str]) -> Counter[str]:

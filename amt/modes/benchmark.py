@@ -1,4 +1,6 @@
-"""`--mode=benchmark`: frames per second of each link, on the embedded clip; and of feeding, if there is a data set."""
+"""`--mode=benchmark`: frames per second of each link, on the embedded clip; of feeding, if there is a data set; and the
+train step of the configured model against its roofline.
+"""
 
 import time
 from collections.abc import Callable
@@ -6,26 +8,34 @@ from importlib import resources
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from amt import hand as hand_model
 from amt.data.dexycb import find_root
 from amt.data.packed import open_source
+from amt.data.pipeline import to_mesh
 from amt.data.quarantine import Quarantine
+from amt.evaluation.roofline import random_batch, step_roofline
 from amt.evaluation.throughput import contenders, shares, take_turns
 from amt.inference.intrinsics import make_camera
 from amt.inference.predictor import load_predictor
 from amt.inference.video import read_frames
+from amt.models.cost import products
+from amt.models.factory import frozen_parameters
 from amt.modes.common import Progress
 from amt.modes.demo import clip_camera
-from amt.modes.train import augment_config
+from amt.modes.train import augment_config, build_model, fresh_params, objective, optimizer_config
 from amt.robot import build_scene, replay, retarget
-from amt.training.sharding import make_mesh
+from amt.training.sharding import batch_sharding, make_mesh, one_device_mesh
+from amt.training.step import create_state, make_optimizer, make_train_step
 
 
 def run(config, workdir: Path, input: str | None) -> dict:
     """Each link runs once to compile, then `config.benchmark.repeats` times; the median counts.
 
-    With `config.data.root` also what feeds the train step (`amt.evaluation.throughput`).
+    With `config.data.root` also what feeds the train step (`amt.evaluation.throughput`), with
+    `config.benchmark.step_batch_size` also the step of the configured model against its roofline.
     """
     repeats = config.benchmark.repeats
     with resources.as_file(resources.files("amt.inference").joinpath("assets")) as assets:
@@ -53,7 +63,29 @@ def run(config, workdir: Path, input: str | None) -> dict:
             for name, link in links.items():
                 figures[f"{name}_frames_per_s"] = n / _median_seconds(link, repeats)
                 progress.update(note=name)
-    return figures | feeding(config, workdir) if config.data.root else figures
+    figures |= feeding(config, workdir) if config.data.root else {}
+    return figures | (train_step(config) if config.benchmark.step_batch_size else {})
+
+
+def train_step(config) -> dict:
+    """`amt.evaluation.roofline` of the configured model's train step on one device.
+
+    Weights, pictures and labels are random, DINOv2's too: this is a speed and says nothing else of the model.
+    """
+    size = config.benchmark.step_batch_size
+    model, _ = build_model(config)
+    hand = jax.tree.map(jnp.asarray, hand_model.load())
+    mesh, component = one_device_mesh(), config.train.component
+    optimizer = make_optimizer(optimizer_config(config), component, frozen_parameters(model))
+    state = create_state(fresh_params(config, model, hand), optimizer, mesh, config.train.sigma_reparam)
+    goal = objective(config, size)
+    step = make_train_step(model, optimizer, goal, config.train.ema_decay, hand, state, mesh)
+    frame_size = None if component == "perception" else config.finder.frame_size
+    batch = to_mesh(random_batch(size, config.data.image_size, frame_size), batch_sharding(mesh))
+    counts = products(step, state, batch)
+    with Progress(len(counts), "products of the train step") as progress:
+        figures = step_roofline(step, state, batch, counts, config.benchmark.repeats, progress.update)
+    return {"step_batch_size": size, "step_weights": "random", **figures}
 
 
 def feeding(config, workdir: Path) -> dict:

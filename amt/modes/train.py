@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -52,7 +53,9 @@ def run(config, workdir: Path, input: str | None) -> dict:
     hand = jax.tree.map(jnp.asarray, hand_model.load())
     learned = transform_config(config, config.train.component)
     feed = _feed(config, source, learned, mesh, quarantine)
-    params, fresh = _start(config, model, settings, hand, backbone)
+    params, fresh = _start(config, model, hand, backbone)
+    val = open_mixed(roots, config.data.split, "val")
+    held_out = list(eval_batches(val, transforms, config.eval.batch_size, VALIDATION_SAMPLES, quarantine))
     optimizer = optimizer_config(config)
     loop = LoopConfig(**{f.name: config.train[f.name] for f in dataclasses.fields(LoopConfig)})
     if fresh:
@@ -64,7 +67,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
             model,
             hand,
             feed,
-            _validation(model, hand, config, transforms, roots, quarantine),
+            validation(model, hand, held_out),
             optimizer,
             loop,
             objective(config, len(source)),
@@ -196,17 +199,23 @@ def _backbone(config, model) -> dict | None:
     )
 
 
-def _start(config, model, settings: dict, hand, backbone: dict | None) -> tuple[dict, list[str]]:
+def fresh_params(config, model: Amt, hand) -> dict:
+    """Drawn by `config.seed`, with the learnable weights of the joints where the loss has them."""
+    params = init_params(model, config.seed, config.data.image_size, config.finder.frame_size, hand)
+    if config.train.loss.hand_joint_weights:
+        params["perception"]["joint_logits"] = jnp.zeros(21)
+    return params
+
+
+def _start(config, model, hand, backbone: dict | None) -> tuple[dict, list[str]]:
     """Fresh parameters around `backbone`, or those of another run where names and shapes fit; and what stayed fresh.
 
     Raises `UserError` for a run of which nothing fits.
     """
     path = config.train.start_from
-    params = init_params(model, config.seed, settings["image_size"], config.finder.frame_size, hand)
+    params = fresh_params(config, model, hand)
     if backbone is not None:
         params["perception"]["encoder"]["backbone"] = jax.tree.map(jnp.asarray, backbone)
-    if config.train.loss.hand_joint_weights:
-        params["perception"]["joint_logits"] = jnp.zeros(21)
     if not path:
         return params, []
     given, _, _ = weights.load(weights.resolve(path))
@@ -219,14 +228,12 @@ def _start(config, model, settings: dict, hand, backbone: dict | None) -> tuple[
     return unflatten_dict(flat, sep="."), sorted({".".join(k.split(".")[:2]) for k in fresh})
 
 
-def _validation(model, hand, config, transforms, roots, quarantine):
-    """Figures on held-out sequences of the same roots, enough to watch a run: root-relative MPJPE on label crops, what
+def validation(model: Amt, hand, batches: list) -> Callable[[dict], dict[str, float]]:
+    """Figures on held-out `eval_batches`, enough to watch a run: root-relative MPJPE on label crops, what
     shows a collapse (the spread of predictions over that of the labels, the attention's entropy over that of even
     attention, in the mean and of the least head), and, where there is a finder, the share of frames in which its mean
     joint is further than half the hand's extent from the true one.
     """
-    held_out = open_mixed(roots, config.data.split, "val")
-    batches = list(eval_batches(held_out, transforms, config.eval.batch_size, VALIDATION_SAMPLES, quarantine))
 
     @jax.jit
     def perceive(params, b):

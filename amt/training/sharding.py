@@ -39,6 +39,11 @@ def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
     return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3)
 
 
+def one_device_mesh() -> Mesh:
+    """The first device alone."""
+    return jax.make_mesh((1, 1, 1), AXES, axis_types=(AxisType.Auto,) * 3, devices=jax.devices()[:1])
+
+
 def path_name(path) -> str:
     """A pytree path as names joined by slashes."""
     return "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import ShapeDtypeStruct as Shape
 
-from amt.models.cost import by_component, flops, forward_flops, training_cost
+from amt.models.cost import by_component, flops, forward_flops, products, training_cost
 from amt.models.dinov2 import Dinov2
 from amt.models.layers import Block, BlockConfig, Dense
 
@@ -150,3 +150,44 @@ def test_a_scope_belongs_to_its_nearest_component():
     components = {"all": "", "encoder": "a/encoder", "backbone": "a/encoder/backbone"}
     scopes = {"a/encoder/backbone/block0": 1, "a/encoder": 2, "a/encoder2": 4, "b": 8}
     assert by_component(scopes, components) == Counter(all=12, encoder=2, backbone=1)
+
+
+def test_products_of_two_layers_and_their_gradient():
+    """Forwards two, backwards two of each weight and one of the hidden layer; the input needs none."""
+    x, w1, w2 = Shape((5, 3), jnp.float32), Shape((3, 7), jnp.float32), Shape((7, 2), jnp.float32)
+
+    def loss(w1, w2, x):
+        return ((jnp.tanh(x @ w1) @ w2) ** 2).sum()
+
+    found = products(jax.grad(loss, (0, 1)), w1, w2, x)
+    shapes = Counter()
+    for product, count in found.items():
+        out = jax.eval_shape(product, *(Shape(*operand) for operand in product.operands))
+        shapes[tuple(sorted(out.shape))] += count  # the gradient of a weight is made transposed
+    assert shapes == Counter({(5, 7): 2, (2, 5): 1, (2, 7): 1, (3, 7): 1})
+    given = jnp.ones((5, 3)), jnp.arange(21.0).reshape(3, 7)
+    forward = next(p for p in found if p.operands == tuple((y.shape, y.dtype) for y in given))
+    np.testing.assert_allclose(forward(*given), given[0] @ given[1])
+
+
+def test_products_count_as_often_as_they_run():
+    def apply(x, kernel):
+        x = jax.lax.scan(lambda x, _: (x @ x, None), x, None, length=6)[0]
+        x = jax.lax.cond(x[0, 0] > 0, lambda x: x + 1.0, lambda x: x @ x, x)
+        image = jnp.broadcast_to(x[None, None], (1, 1, 4, 4))
+        unread = x @ x  # noqa: F841
+        return jax.lax.conv(image, kernel, (1, 1), "SAME"), jax.lax.while_loop(
+            lambda x: x < 3.0, lambda x: x + 1.0, 0.0
+        )
+
+    found = products(apply, Shape((4, 4), jnp.float32), Shape((2, 1, 3, 3), jnp.float32))
+    assert {p.primitive.name: count for p, count in found.items()} == {"dot_general": 7, "conv_general_dilated": 1}
+    with pytest.raises(NotImplementedError, match="while"):
+        products(lambda x: jax.lax.while_loop(lambda x: x[0, 0] < 3, lambda x: x @ x, x), Shape((4, 4), jnp.float32))
+
+
+def test_products_of_a_block_make_up_its_closed_form():
+    apply, params, x = block()
+    found = products(apply, params, x)
+    total = sum(count * forward_flops(p, *(Shape(*o) for o in p.operands)).total() for p, count in found.items())
+    assert total == BLOCK
