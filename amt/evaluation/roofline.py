@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from amt.data.contacts import no_contacts
 from amt.data.pipeline import to_batch
 from amt.models.cost import Product
 from amt.structs import Batch
@@ -107,6 +108,7 @@ def random_batch(size: int, image_size: int, frame_size: int | None, seed: int =
         "object_ids": rng.integers(1, 22, (size, 10), np.int32),
         "object_valid": np.ones((size, 10), bool),
         "grasped": np.zeros(size, np.int32),
+        **{name: np.stack([np.asarray(x)] * size) for name, x in no_contacts().items()},
     }
     if frame_size is not None:
         fields |= {
