@@ -17,10 +17,10 @@ from amt.data.dexycb import find_root
 from amt.data.packed import open_source
 from amt.data.pipeline import stack, to_mesh
 from amt.data.transforms import network_sample
-from amt.modes.train import build_model, objective, optimizer_config, transform_config
+from amt.modes.train import build_model, fresh_params, objective, optimizer_config, transform_config
 from amt.structs import Batch
-from amt.training.sharding import batch_sharding, make_mesh
-from amt.training.step import create_state, init_params, make_optimizer, make_train_step
+from amt.training.sharding import batch_sharding, one_device_mesh
+from amt.training.step import create_state, make_optimizer, make_train_step
 from configs import demo
 
 SAMPLES = 32
@@ -46,12 +46,11 @@ def main() -> int:
     config = demo.get_config()
     config.data.root = args.root
     config.train.update(steps=args.steps, batch_size=SAMPLES, component="perception", weight_decay=0.0, warmup_steps=50)
-    mesh = make_mesh(**config.mesh)
+    mesh = one_device_mesh()
     hand = jax.tree.map(jnp.asarray, hand_model.load())
     model, _ = build_model(config)
     optimizer = make_optimizer(optimizer_config(config), "perception")
-    params = init_params(model, config.seed, config.data.image_size, config.finder.frame_size, hand)
-    state = create_state(params, optimizer, mesh)
+    state = create_state(fresh_params(config, model, hand), optimizer, mesh)
     step = make_train_step(model, optimizer, objective(config, SAMPLES), config.train.ema_decay, hand, state, mesh)
     batch = to_mesh(chosen_samples(config), batch_sharding(mesh))
 
