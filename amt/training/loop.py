@@ -68,7 +68,7 @@ def train(
     if objective.component not in ("all", *COMPONENTS):
         raise UserError(f"config.train.component={objective.component}: expected all, {' or '.join(COMPONENTS)}")
     optimizer = make_optimizer(optimizer_config, objective.component, frozen_parameters(model))
-    state = create_state(params, optimizer, mesh, loop.sigma_reparam)
+    state = create_state(params, optimizer, mesh, loop.sigma_reparam, objective.component)
     if loop.resume and (restored := checkpoints.restore(state, feed.iterator)) is not None:
         state = restored
     step_fn = make_train_step(

@@ -126,12 +126,12 @@ def init_params(model: nn.Module, seed: int, image_size: int, frame_size: int, h
 
 
 def create_state(
-    params: dict, optimizer: optax.GradientTransformation, mesh: Mesh, with_gains: bool = False
+    params: dict, optimizer: optax.GradientTransformation, mesh: Mesh, with_gains: bool = False, component: str = "all"
 ) -> TrainState:
-    """A state at step 0, placed on the mesh by the sharding table; `with_gains` for sigma-reparam."""
+    """A state at step 0, placed on the mesh by the sharding table; `with_gains` for sigma-reparam of a component."""
 
     def make(params):
-        params, spectral = sigma_reparam.init(params) if with_gains else (params, sigma_reparam.EMPTY)
+        params, spectral = sigma_reparam.init(params, component) if with_gains else (params, sigma_reparam.EMPTY)
         ema = jax.tree.map(jnp.copy, params)
         return TrainState(jnp.zeros((), jnp.int32), params, ema, optimizer.init(params), spectral)
 
