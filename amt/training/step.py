@@ -21,7 +21,6 @@ from amt.geometry.primitives import symmetries
 from amt.hand import HandModel
 from amt.models import sigma_reparam
 from amt.models.sigma_reparam import Spectral
-from amt.structs import Batch
 from amt.training.feed import Prepare
 from amt.training.sharding import batch_sharding, path_name, tree_shardings
 
@@ -61,13 +60,12 @@ class Objective:
     """What is minimised: `weights` of all terms by name; those of weight 0 are not computed.
 
     With a `component` (finder or perception) only its terms are. `steps_per_epoch` times the schedules of
-    `losses.SCHEDULES`; 0 leaves them out. `extra` makes an experiment's own terms of perception's output and the batch.
+    `losses.SCHEDULES`; 0 leaves them out.
     """
 
     weights: Mapping[str, float]
     component: str = "all"
     steps_per_epoch: float = 0.0
-    extra: Callable[[Any, Batch], dict[str, Float[Array, ""]]] = lambda out, batch: {}
 
     def has(self, *names: str) -> bool:
         return any(self.weights.get(name) for name in names)
@@ -185,7 +183,6 @@ def make_train_step(
             out, seen = apply(batch.image, batch.K, hand, batch.point_noise, method="perceive")
             stored.append(seen)
             terms |= losses.perception_losses(out, batch, hand, table, plain["perception"].get("joint_logits"))
-            terms |= objective.extra(out, batch)
             watched["spread_ratio"] = metrics.spread_ratio(out.joints, batch.joints_3d, batch.joints_valid)
             if objective.has(*losses.PHYSICAL):
                 terms |= losses.physical_losses(out, batch, losses.labels(batch, hand), hand)
