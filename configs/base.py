@@ -200,6 +200,7 @@ def train() -> dict:
             "keypoint_scale": 0.3,
             "keypoint_heatmap": 0.3,
             "hand_keypoints": 0.2,
+            "hand_absolute": 0.0,  # joints from the camera: the original's only term, for experiments/mode_collapse
             "hand_coarse": 0.4,
             "hand_corrected": 0.1,
             "hand_refined": 0.4,

@@ -18,8 +18,8 @@ FORCE_SCALE = 10.0  # newtons, the force that counts as one
 def contact_losses(out: ContactOutput, batch: Batch, target: Labels) -> dict[str, Float[Array, ""]]:
     """Points matched to the label's contact points, and which queries are contacts at all.
 
-    Kind is a cross-entropy, of queries that are no contact too: theirs is none. Force is the smooth L1 of its
-    components, in tens of newtons. Both count where `target` knows them.
+    Kind is a cross-entropy, force the smooth L1 of its components, in tens of newtons. Both are those of the matched
+    label and count where `target` knows them: whether a query is a contact at all is for its confidence to say.
     """
     gap = distance(out.points[:, :, None], target.contacts[:, None]) * DECIMETRES
     chosen = match(gap - 0.1 * jax.nn.log_sigmoid(out.confidence)[..., None], target.contacts_valid)
@@ -28,8 +28,7 @@ def contact_losses(out: ContactOutput, batch: Batch, target: Labels) -> dict[str
     real = jnp.zeros((b, q)).at[rows, chosen].set(target.contacts_valid.astype(jnp.float32))
     confidence = optax.sigmoid_binary_cross_entropy(out.confidence, real).mean(-1)
     matched = jnp.take_along_axis(gap, chosen[:, None], axis=1)[:, 0]
-    # Slots that are no contact are matched as well, with queries that nothing else was left for.
-    kind_known = batch.hand_pose_valid[:, None] & (target.contact_kind >= 0)
+    kind_known = target.contacts_valid & (target.contact_kind >= 0)
     log_kind = jax.nn.log_softmax(out.kind, axis=-1)[rows, chosen, jnp.maximum(target.contact_kind, 0)]
     force_known = target.contacts_valid & jnp.isfinite(target.contact_force).all(-1)
     force = jnp.where(force_known[..., None], target.contact_force, 0.0)

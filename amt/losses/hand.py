@@ -159,13 +159,16 @@ def _shape_error(betas, batch):
 
 
 def _final_losses(out: PerceptionOutput | VmtOutput, batch: Batch, joint_logits) -> dict[str, Float[Array, ""]]:
-    """The last joints in the image, whether they know that they are right, and the learnable weights."""
+    """The last joints in the camera's frame and in the image, whether they know that they are right, and the learnable
+    weights. `hand_absolute` is the original project's loss: it asks a crop for metres from the camera.
+    """
     size, valid = batch.image.shape[1], batch.joints_valid
     everywhere = jnp.broadcast_to(valid[:, None], out.joints.shape[:2])
     error, ahead = _image_error(out.joints, batch.joints_2d, batch.K, size)
     seen = (jax.lax.stop_gradient(jnp.abs(error).sum(-1)) < CONFIDENT_ERROR) & ahead & everywhere
     confidence = optax.sigmoid_binary_cross_entropy(out.hand.confidence, seen.astype(jnp.float32)).mean(-1)
     terms = {
+        "hand_absolute": masked_mean(distance(out.joints, batch.joints_3d).mean(-1) * DECIMETRES, valid),
         "reprojection": reprojection(out.joints, batch.joints_2d, batch.K, everywhere, size),
         "hand_confidence": masked_mean(confidence, valid | ~batch.hand_visible),
     }

@@ -126,7 +126,8 @@ def test_vmt_has_amts_terms_of_what_it_predicts(batch):
     out = perfect_vmt(batch)
     values = all_terms(out, batch)
     weights = vmt.get_config().train.loss
-    assert values.keys() == {name for name, w in weights.items() if w} - {"kl", "attention_entropy"}
+    weighed = {name for name, w in weights.items() if w} - {"kl", "attention_entropy"}
+    assert values.keys() == weighed | {"hand_absolute"}
     for name in values.keys() - {"contact_placement"}:
         assert abs(values[name]) < 2e-3, name
     place, scale = out.hand.place + np.float32([0.02, -0.03]), out.hand.scale * np.float32(1.2)
@@ -172,6 +173,7 @@ def test_joint_errors_are_weighted_decimetres(batch):
     assert values["hand_coarse"] < 1e-4
     moved = terms(out.replace(joints=out.joints + np.float32(0.1)), found, batch)
     assert moved["hand_refined"] < 1e-4 and moved["reprojection"] > 0.01
+    assert moved["hand_absolute"] == pytest.approx(3**0.5, rel=1e-4)
 
 
 def test_keypoint_terms_are_plain_means(batch):
