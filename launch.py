@@ -29,11 +29,36 @@ def set_up_jax(cache_dir: str) -> None:
     flags.FLAGS.mark_as_parsed()  # Grain asks absl's global flags, which `parse` leaves alone
 
 
+def join_processes(distributed, mode: str) -> bool:
+    """Makes this process one of `config.distributed`, if that is enabled; whether it is the one that reports."""
+    if not distributed.enabled:
+        return True
+    if mode != "train":
+        raise UserError(f"config.distributed.enabled: --mode={mode} runs in one process; only train runs in several")
+    import jax
+
+    try:
+        jax.distributed.initialize(
+            distributed.coordinator or None,
+            distributed.num_processes or None,
+            distributed.process_id if distributed.process_id >= 0 else None,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"config.distributed: the processes did not find each other ({error}); outside of Slurm, GKE and TPU pods "
+            "give coordinator=HOST:PORT, num_processes and process_id"
+        ) from error
+    return jax.process_index() == 0
+
+
 def run(options: Options) -> None:
     workdir = check_workdir(options.workdir)
     set_up_jax(options.config.compilation_cache_dir)
+    reports = join_processes(options.config.distributed, options.mode)
     mode = importlib.import_module(f"amt.modes.{options.mode}")
     figures = mode.run(options.config, workdir, options.input)
+    if not reports:
+        return
     print_table(figures)
     versions = {name: metadata.version(name) for name in PACKAGES}
     result = write_json(

@@ -23,6 +23,12 @@ def get_config() -> ConfigDict:
             "seed": 0,  # of parameters, shuffling and augmentation
             "compilation_cache_dir": "~/.cache/amt/jax",  # $JAX_COMPILATION_CACHE_DIR wins
             "mesh": {"data": -1, "fsdp": 1, "tensor": 1},  # devices along each axis; -1 takes what is left
+            "distributed": {  # training by several processes, usually one a host (docs/training.md)
+                "enabled": False,
+                "coordinator": "",  # HOST:PORT of process 0; empty: found by jax (Slurm, GKE, TPU pods)
+                "num_processes": 0,  # 0: found by jax
+                "process_id": -1,  # -1: found by jax
+            },
             "data": data(),
             "validate": {"num_workers": 2},  # processes that read; 0 reads in this one
             "convert": {"shard_samples": 4096},  # samples in one shard, about 400 MB of DexYCB's
@@ -176,20 +182,38 @@ def finder() -> dict:
 
 def train() -> dict:
     return {
-        "steps": 100_000,
-        "batch_size": 64,  # over all devices
+        "stage": "1b",  # 1a one component, 1b all of perception, 2 and 3 as in configs/stage2.py and stage3.py
+        "steps": 100_000,  # updates
+        "epochs": 0.0,  # of the training set; where it is not 0 it counts instead of steps
+        "batch_size": 64,  # samples that pass through the network at once, over all devices
+        "accumulation": 1,  # so many batches make an update
         "learning_rate": 5e-4,  # peak
-        "warmup_steps": 1_000,
+        "learning_rate_floor": 1e-6,  # which the cosine ends at
+        "rates": {  # times the learning rate, by group of parameters (amt/training/optimizer.py); 0 freezes one
+            "backbone": 0.01,  # DINOv2's
+            "encoder": 0.5,
+            "decoder": 1.0,
+            "finder": 1.0,
+        },
+        "schedule": "cosine",  # cosine: one over the whole run; restarts: again and again, each twice as long
+        "restart_steps": 0,  # updates of the first cycle
+        "restart_epochs": 0.0,  # where it is not 0 it counts instead of restart_steps
+        "warmup_steps": 1_000,  # updates
         "weight_decay": 0.01,
         "clip_norm": 1.0,  # of the global gradient
+        "max_skipped": 10,  # updates in a row whose loss or gradient is not finite and that are left out; then it stops
         "ema_decay": 0.999,
-        "dropout": 0.1,  # in transformer blocks, not in DINOv2's
+        "blocks": {  # of transformer blocks, not DINOv2's
+            "dropout": 0.1,
+            "dtype": "float32",  # of their products; bfloat16, or float8 on NVIDIA GPUs that have it
+            "remat": 0.0,  # share that the backward pass computes again instead of keeping it
+        },
         "loss_schedules": True,  # weights of diversity, refined joints and physics change by epoch (amt/losses)
         "sigma_reparam": True,  # attention and MLP weights as gain / sigma(W) W; files hold plain weights
         "log_every": 50,  # steps
         "eval_every": 2_000,  # steps
         "checkpoint_every": 2_000,  # steps
-        "component": "all",  # what learns: all, finder, perception
+        "component": "all",  # what learns: all, finder, perception, or a part of it as perception/object_decoder
         "start_from": "",  # weights to start from: a folder of --mode=train or a file; empty: fresh ones
         "resume": True,  # from the newest checkpoint in the work directory
         "loss": {  # weights of the terms, in the units of amt/losses; 0 leaves one out. Heatmaps lead: they teach the
@@ -219,7 +243,8 @@ def train() -> dict:
             "contact_kind": 0.02,  # of simulated contacts, as the force; both 0: predictions do not say them
             "contact_force": 0.02,
             "contact_placement": 0.02,
-            "hand_joint_weights": 0.1,  # keeps the learned weights of the joints together; 0: they are fixed
+            "hand_joint_weights": 1.1,  # keeps the learned weights of the joints together; 0: they are fixed. About the
+            # sum of the four terms that they weigh: with far less the wrist, which is never wrong, gets all of it
             "physics_joint_limits": 0.1,
             "physics_penetration": 0.1,
             "physics_force": 0.1,

@@ -26,7 +26,9 @@ def demo(config: ConfigDict) -> None:
     # A small model learns objects late, and which queries are contacts later still.
     config.train.loss.update(object_position=0.4, contact_confidence=0.1, contact_kind=0.05)
     # A few epochs are too few for dropout, and for schedules that take 50.
-    config.train.update(dropout=0.0, loss_schedules=False)
+    config.train.blocks.dropout = 0.0
+    config.train.loss_schedules = False
+    config.train.rates.encoder = 1.0  # nothing of it was trained before
 
 
 def tiny(config: ConfigDict) -> None:

@@ -45,6 +45,7 @@ def demo(config: ConfigDict) -> None:
     config.model.object_head_dim = 160
     config.benchmark.step_batch_size = 32
     config.train.update(steps=14_000, batch_size=32, learning_rate=8e-4, warmup_steps=300, weight_decay=0.02)
+    config.train.rates.encoder = 1.0
 
 
 def tiny(config: ConfigDict) -> None:

@@ -51,20 +51,22 @@ def train_iterator(
 ) -> grain.DatasetIterator:
     """Endless batches of host arrays for this process: shuffled anew each epoch, its state can be saved.
 
-    `batch_size` is over all processes. The order is the same for any number of workers. With a `quarantine`
-    samples that cannot be read are listed there and replaced; too many of them, and without one the first, raise
-    UserError. Without `jitter` crops and frames are as in evaluation, for augmentation on the device; jitters of
-    several processes are drawn apart.
+    `batch_size` is over all processes, each of which reads its part of every batch: the order is the same for any
+    number of processes and workers. With a `quarantine` samples that cannot be read are listed there and replaced; too
+    many of them, and without one the first, raise UserError. Without `jitter` crops and frames are as in evaluation,
+    for augmentation on the device; jitters of several processes are drawn apart.
     `prefetch` batches are read ahead by threads; 0 reads in the calling thread, when asked.
     """
     config.check()
     size = batch_size // jax.process_count()
+    first = jax.process_index() * size
     dataset = (
         grain.MapDataset.range(len(source))
         .seed(seed)
-        .shuffle()[jax.process_index() :: jax.process_count()]
+        .shuffle()
         .repeat()
-        .batch(size, batch_fn=np.array)
+        .batch(batch_size, batch_fn=np.array)
+        .map(lambda indices: indices[first : first + size])
         .random_map(TrainTransform(source, config, quarantine, jitter), seed=seed + jax.process_index())
         .to_iter_dataset(grain.ReadOptions(num_threads=1 if num_workers else 2, prefetch_buffer_size=prefetch))
     )

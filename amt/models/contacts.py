@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from amt.models.hand import HandFeatures
-from amt.models.layers import Attention, Block, BlockConfig, Dense, LayerNorm, head
+from amt.models.layers import Attention, BlockConfig, Dense, LayerNorm, head, through_blocks
 
 NUM_KINDS = 4  # none, light, firm, manipulation
 
@@ -46,9 +46,7 @@ class ContactDecoder(nn.Module):
         x = jnp.broadcast_to(queries[None], (b, self.num_queries, self.width))
         x = x + Attention(self.block.num_heads)(LayerNorm()(x), Dense(self.width)(hand.tokens))
         x = x + Attention(self.block.num_heads)(LayerNorm()(x), Dense(self.width)(object_tokens))
-        for _ in range(self.depth):
-            x = Block(self.block)(x)
-        x = LayerNorm()(x)
+        x = LayerNorm()(through_blocks(self.block, self.depth, x)[-1])
         keys = Dense(self.width)(hand.tokens)
         where = jax.nn.softmax(jnp.einsum("bqd,bjd->bqj", x, keys) / jnp.sqrt(float(self.width)), axis=-1)
         return contact_heads(x, jnp.einsum("bqj,bji->bqi", where, joints), scale)

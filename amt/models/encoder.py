@@ -9,7 +9,6 @@ from jaxtyping import Array, Float, UInt8
 
 from amt.models import dinov2
 from amt.models.layers import (
-    Block,
     BlockConfig,
     Conv3x3,
     Dense,
@@ -17,6 +16,7 @@ from amt.models.layers import (
     PositionEmbedding2D,
     depth_to_space,
     space_to_depth,
+    through_blocks,
 )
 from amt.models.resampling import resize
 
@@ -66,12 +66,9 @@ class PatchEncoder(nn.Module):
         x = PositionEmbedding2D()(Conv3x3(self.width, stride=2)(x))
         b, rows, columns, _ = x.shape
         x = x.reshape(b, rows * columns, self.width)
-        taps = []
-        for k in range(self.depth):
-            x = Block(self.block)(x)
-            if (k + 1) * 4 % self.depth < 4:
-                taps.append(x)
-        tokens = LayerNorm()(x)
+        outputs = through_blocks(self.block, self.depth, x)
+        taps = [x for k, x in enumerate(outputs) if (k + 1) * 4 % self.depth < 4]
+        tokens = LayerNorm()(outputs[-1])
         grid = tokens.reshape(b, rows, columns, self.width)
         multi_scale = jnp.concatenate([Dense(self.width // 4, name=f"scale{k}")(t) for k, t in enumerate(taps)], -1)
         spread = depth_to_space(Dense(16 * self.fine_dim, name="spread")(grid), 4)

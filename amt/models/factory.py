@@ -1,5 +1,6 @@
 """From plain settings to modules: the one place where a configuration becomes a model."""
 
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from amt.models.contacts import ContactDecoder
 from amt.models.encoder import GRID_SIZE, STRIDE, Dinov2Encoder, PatchEncoder
 from amt.models.finder import HandFinder
 from amt.models.hand import MultiCoordinateEncoder
-from amt.models.layers import BlockConfig
+from amt.models.layers import BLOCK_DTYPES, BlockConfig
 from amt.models.objects import ObjectDecoder
 from amt.models.perception import Amt, Perception
 from amt.models.refiner import RefinerConfig
@@ -23,11 +24,15 @@ DTYPES = ("float32", "bfloat16")
 BACKBONE = "perception/encoder/backbone/"  # where a backbone's parameters are in the whole model's
 
 
-def from_settings(settings: Mapping[str, Any], backbone: Mapping[str, Any] | None = None, dropout: float = 0.0) -> Amt:
+def from_settings(
+    settings: Mapping[str, Any],
+    backbone: Mapping[str, Any] | None = None,
+    blocks: Mapping[str, Any] = types.MappingProxyType({}),
+) -> Amt:
     """The model of either family that `weights.architecture` describes; the rest as in `build` and `build_vmt`."""
     if settings.get("family") == "vmt":
-        return Amt(None, build_vmt(settings["vmt"], settings["model"], settings["image_size"], dropout))
-    return build(settings["model"], settings["finder"], settings["image_size"], backbone, dropout)
+        return Amt(None, build_vmt(settings["vmt"], settings["model"], settings["image_size"], blocks))
+    return build(settings["model"], settings["finder"], settings["image_size"], backbone, blocks)
 
 
 def build(
@@ -35,22 +40,23 @@ def build(
     finder: Mapping[str, Any],
     image_size: int,
     backbone: Mapping[str, Any] | None = None,
-    dropout: float = 0.0,
+    blocks: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> Amt:
     """The whole model from the `model` and `finder` sections of a configuration and `data.image_size`.
 
-    `backbone` is the section of that name, which says how a DINOv2 is trained; without it all is float32.
-    `dropout` is that of the blocks of all other parts.
+    `backbone` is the section of that name, which says how a DINOv2 is trained; without it all is float32. `blocks` says
+    it of the blocks of all other parts: dropout, dtype and remat of `BlockConfig`.
     Raises `UserError` for sizes that are not whole tokens, widths that are not whole attention heads, and for fields of
-    the encoder that are not possible.
+    the encoder and of the blocks that are not possible.
     """
+    _check_blocks(blocks)
     _check_tokens("finder.frame_size", finder["frame_size"], STRIDE)
     _check_heads("finder", finder)
     _check_heads("model", model)
     _check_heads("model", model, "contact_hidden_dim")
-    encoder = build_encoder(model, image_size, backbone or {}, dropout)
+    encoder = build_encoder(model, image_size, backbone or {}, blocks)
     width = model["hidden_dim"]
-    block = BlockConfig(model["num_heads"], model["mlp_dim"], dropout)
+    block = BlockConfig(model["num_heads"], model["mlp_dim"], **blocks)
     refiner = RefinerConfig(model["refiner_dim"], model["refiner_steps"], tuple(model["refiner_point_dims"]))
     hand_encoder = MultiCoordinateEncoder(
         width,
@@ -72,28 +78,34 @@ def build(
     contact_decoder = ContactDecoder(
         model["contact_hidden_dim"],
         model["contact_depth"],
-        BlockConfig(model["num_heads"], model["contact_mlp_dim"], dropout),
+        BlockConfig(model["num_heads"], model["contact_mlp_dim"], **blocks),
         model["num_contact_queries"],
     )
     perception = Perception(
         image_size, encoder, model["coarse_dim"], hand_encoder, refiner, object_decoder, contact_decoder
     )
-    finder_block = BlockConfig(finder["num_heads"], finder["mlp_dim"], dropout)
+    finder_block = BlockConfig(finder["num_heads"], finder["mlp_dim"], **blocks)
     finder_module = HandFinder(finder["hidden_dim"], finder["depth"], finder_block, tuple(finder["stem"]))
     return Amt(finder_module, perception)
 
 
-def build_vmt(vmt: Mapping[str, Any], model: Mapping[str, Any], image_size: int, dropout: float = 0.0) -> Vmt:
+def build_vmt(
+    vmt: Mapping[str, Any],
+    model: Mapping[str, Any],
+    image_size: int,
+    blocks: Mapping[str, Any] = types.MappingProxyType({}),
+) -> Vmt:
     """The original model from the `vmt` section, and the numbers of queries and classes from `model`.
 
-    Raises `UserError` for sizes that are not whole patches, and widths that are not whole attention heads.
+    `blocks` and the errors are those of `build`.
     """
+    _check_blocks(blocks)
     _check_tokens("data.image_size", image_size, PATCH)
     _check_heads("vmt.hand", vmt["hand"])
     _check_heads("vmt.contact", vmt["contact"])
 
     def sizes(part):
-        return part["hidden_dim"], part["depth"], BlockConfig(part["num_heads"], part["mlp_dim"], dropout)
+        return part["hidden_dim"], part["depth"], BlockConfig(part["num_heads"], part["mlp_dim"], **blocks)
 
     hand, positions = sizes(vmt["hand"]), vmt["positions"]
     return Vmt(
@@ -107,7 +119,10 @@ def build_vmt(vmt: Mapping[str, Any], model: Mapping[str, Any], image_size: int,
 
 
 def build_encoder(
-    model: Mapping[str, Any], image_size: int, backbone: Mapping[str, Any], dropout: float = 0.0
+    model: Mapping[str, Any],
+    image_size: int,
+    backbone: Mapping[str, Any],
+    blocks: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> nn.Module:
     """The image encoder that `model.encoder` names; `conv` where there is none."""
     name = model.get("encoder", "conv")
@@ -115,7 +130,7 @@ def build_encoder(
         raise UserError(f"config.model.encoder={name}: expected one of {', '.join(ENCODERS)}")
     if name == "conv":
         _check_tokens("data.image_size", image_size, STRIDE)
-        block = BlockConfig(model["num_heads"], model["mlp_dim"], dropout)
+        block = BlockConfig(model["num_heads"], model["mlp_dim"], **blocks)
         return PatchEncoder(model["hidden_dim"], model["depth"], block, tuple(model["stem"]), model["fine_dim"])
     if model["grid"] not in (14, 16):
         raise UserError(f"config.model.grid={model['grid']}: expected 14 or 16 tokens along {GRID_SIZE} pixels")
@@ -147,12 +162,31 @@ def _check_heads(section: str, fields: Mapping[str, Any], width: str = "hidden_d
 
 
 def _check_backbone(settings: Mapping[str, Any], depth: int) -> None:
-    possible = {
-        "dtype": ("float32 or bfloat16", lambda x: x in DTYPES),
-        "num_frozen_blocks": (f"0 to {depth}, the blocks that there are", lambda x: 0 <= x <= depth),
-        "remat": ("a share of 0 to 1", lambda x: 0 <= x <= 1),
-    }
+    _check(
+        "backbone",
+        settings,
+        {
+            "dtype": ("float32 or bfloat16", lambda x: x in DTYPES),
+            "num_frozen_blocks": (f"0 to {depth}, the blocks that there are", lambda x: 0 <= x <= depth),
+            "remat": ("a share of 0 to 1", lambda x: 0 <= x <= 1),
+        },
+    )
+
+
+def _check_blocks(settings: Mapping[str, Any]) -> None:
+    _check(
+        "train.blocks",
+        settings,
+        {
+            "dropout": ("a probability below 1", lambda x: 0 <= x < 1),
+            "dtype": (" or ".join(BLOCK_DTYPES), lambda x: x in BLOCK_DTYPES),
+            "remat": ("a share of 0 to 1", lambda x: 0 <= x <= 1),
+        },
+    )
+
+
+def _check(section: str, settings: Mapping[str, Any], possible: Mapping[str, tuple[str, Callable]]) -> None:
     for name, value in settings.items():
         expected, holds = possible[name]
         if not holds(value):
-            raise UserError(f"config.backbone.{name}={value}: expected {expected}")
+            raise UserError(f"config.{section}.{name}={value}: expected {expected}")

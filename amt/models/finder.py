@@ -15,7 +15,6 @@ from jaxtyping import Array, Float, UInt8
 from amt.models.encoder import normalise
 from amt.models.keypoints import NUM_JOINTS
 from amt.models.layers import (
-    Block,
     BlockConfig,
     Conv3x3,
     Dense,
@@ -25,6 +24,7 @@ from amt.models.layers import (
     depth_to_space,
     head,
     space_to_depth,
+    through_blocks,
 )
 
 
@@ -61,9 +61,7 @@ class HandFinder(nn.Module):
         grid = PositionEmbedding2D()(Conv3x3(self.width, stride=2)(nn.relu(LayerNorm()(x))))
         b, g = grid.shape[:2]
         tokens = grid.reshape(b, g * g, self.width)
-        for _ in range(self.depth):
-            tokens = Block(self.block)(tokens)
-        tokens = LayerNorm()(tokens)
+        tokens = LayerNorm()(through_blocks(self.block, self.depth, tokens)[-1])
         up = depth_to_space(Dense(4 * second, name="up")(tokens.reshape(b, g, g, self.width)), 2)
         x = nn.relu(LayerNorm()(ResidualConv()(x + up)))
         maps = Dense(NUM_JOINTS * 4, nn.initializers.normal(0.02))(x)

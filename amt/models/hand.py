@@ -12,7 +12,7 @@ from amt.geometry import rotations
 from amt.hand import HandModel, skeleton
 from amt.models.encoder import ImageFeatures
 from amt.models.keypoints import Keypoints, to_camera
-from amt.models.layers import Block, BlockConfig, Dense, LayerNorm, Mlp
+from amt.models.layers import BlockConfig, Dense, LayerNorm, Mlp, through_blocks
 
 HAND_SCALE = 10.0  # metres to decimetres: hand-sized numbers become order one
 IDENTITY_6D = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -120,9 +120,7 @@ class MultiCoordinateEncoder(nn.Module):
         weights = jax.nn.softmax(jnp.einsum("jc,bvc->bjv", queries, x), axis=-1)
         tokens = Dense(self.width)(jnp.einsum("bjv,bvc->bjc", weights, x))
         tokens = tokens + self.param("joint_embedding", nn.initializers.normal(0.02), (21, self.width))[None]
-        for _ in range(self.depth):
-            tokens = Block(self.block)(tokens, features.patch_tokens)
-        tokens = LayerNorm()(tokens)
+        tokens = LayerNorm()(through_blocks(self.block, self.depth, tokens, features.patch_tokens)[-1])
         joint_dims, confidence_dims, shape_dims = self.head_dims
         correction = Mlp(joint_dims, 3, name="joints")(tokens) / HAND_SCALE
         confidence = Mlp(confidence_dims, 1, bias=2.0, name="confidence")(tokens)[..., 0]

@@ -37,18 +37,56 @@ def _product_backward(saved, gradient):
 product.defvjp(_product_forward, _product_backward)
 
 
+@jax.custom_vjp
+def product_float8(x: Float[Array, "n d"], kernel: Float[Array, "d f"]) -> Float[Array, "n f"]:
+    """`product` of operands rounded to 8 bits, each scaled by its largest value: e4m3, of gradients e5m2.
+
+    Source of the formats and which is for what: Micikevicius et al. 2022, "FP8 Formats for Deep Learning".
+    """
+    return _product_float8_forward(x, kernel)[0]
+
+
+def _product_float8_forward(x, kernel):
+    x8, kernel8 = _to_float8(x, jnp.float8_e4m3fn), _to_float8(kernel, jnp.float8_e4m3fn)
+    return _dot_float8(x8, kernel8), (x8, kernel8, jnp.zeros((0,), x.dtype))
+
+
+def _product_float8_backward(saved, gradient):
+    (x, x_scale), (kernel, kernel_scale), like = saved
+    gradient = _to_float8(gradient, jnp.float8_e5m2)
+    to_x = _dot_float8(gradient, (kernel.T, kernel_scale))
+    return to_x.astype(like.dtype), _dot_float8((x.T, x_scale), gradient)
+
+
+def _to_float8(x, dtype):
+    """The rounded array, and what it has to be multiplied by."""
+    x = x.astype(jnp.float32)
+    scale = jnp.maximum(jnp.abs(x).max(), 1e-30) / float(jnp.finfo(dtype).max)
+    return (x / scale).astype(dtype), scale
+
+
+def _dot_float8(a, b):
+    with jax.numpy_dtype_promotion("standard"):  # the two 8-bit types meet in the backward pass
+        return jax.lax.dot(a[0], b[0], preferred_element_type=jnp.float32) * (a[1] * b[1])
+
+
+product_float8.defvjp(_product_float8_forward, _product_float8_backward)
+
+
 class Dense(nn.Module):
-    """A linear layer over the last axis."""
+    """A linear layer over the last axis; with `float8` its products round their operands to 8 bits."""
 
     features: int
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
     bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
+    float8: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch features"]:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         bias = self.param("bias", self.bias_init, (self.features,))
-        y = product(x.reshape(-1, x.shape[-1]), kernel) + bias[None]
+        multiply = product_float8 if self.float8 else product
+        y = multiply(x.reshape(-1, x.shape[-1]), kernel) + bias[None]
         return y.astype(x.dtype).reshape(*x.shape[:-1], self.features)
 
 
@@ -85,13 +123,23 @@ class Mlp(nn.Module):
         return head(self.features, self.bias)(x)
 
 
+BLOCK_DTYPES = ("float32", "bfloat16", "float8")
+
+
 @dataclasses.dataclass(frozen=True)
 class BlockConfig:
-    """What all transformer blocks of a part share. `dropout` acts where `apply` is given an rng of that name."""
+    """What all transformer blocks of a part share. `dropout` acts where `apply` is given an rng of that name.
+
+    Blocks compute in `dtype`, one of `BLOCK_DTYPES`: float8 rounds the operands of products, the rest is bfloat16. What
+    goes from block to block stays as it comes. The share `remat` of them is computed again in the backward pass instead
+    of being kept.
+    """
 
     num_heads: int
     mlp_dim: int
     dropout: float = 0.0
+    dtype: str = "float32"
+    remat: float = 0.0
 
 
 class Attention(nn.Module):
@@ -102,13 +150,15 @@ class Attention(nn.Module):
     """
 
     num_heads: int
+    float8: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"], context: Float[Array, "b m e"]) -> Float[Array, "b n d"]:
         width = x.shape[-1]
 
         def split(name, y):
-            return Dense(width, name=name)(y).reshape(*y.shape[:2], self.num_heads, width // self.num_heads)
+            y = Dense(width, float8=self.float8, name=name)(y)
+            return y.reshape(*y.shape[:2], self.num_heads, width // self.num_heads)
 
         query, key, value = split("query", x), split("key", context), split("value", context)
         if self.is_mutable_collection("entropy") and not self.is_initializing():
@@ -116,7 +166,8 @@ class Attention(nn.Module):
             self.sow("entropy", "heads", jnp.stack([entropy, jnp.full_like(entropy, jnp.log(key.shape[1]))]))
         with jax.numpy_dtype_promotion("standard"):  # it takes a softmax of bfloat16 products in float32
             out = jax.nn.dot_product_attention(query, key, value)
-        return Dense(width, nn.initializers.normal(0.02), name="out")(out.reshape(x.shape))
+        last = Dense(width, nn.initializers.normal(0.02), float8=self.float8, name="out")
+        return last(out.reshape(x.shape))
 
 
 def attention_entropy(query: Float[Array, "b n heads c"], key: Float[Array, "b m heads c"]) -> Float[Array, " heads"]:
@@ -133,16 +184,32 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"], context: Float[Array, "b m e"] | None = None) -> Float[Array, "b n d"]:
-        def drop(y):
-            return nn.Dropout(self.config.dropout, deterministic=not self.has_rng("dropout"))(y)
+        float8 = self.config.dtype == "float8"
+        dtype = jnp.bfloat16 if float8 else jnp.dtype(self.config.dtype)
 
-        y = LayerNorm()(x)
-        x = x + drop(Attention(self.config.num_heads, name="self_attention")(y, y))
+        def drop(y):
+            return nn.Dropout(self.config.dropout, deterministic=not self.has_rng("dropout"))(y.astype(x.dtype))
+
+        y = LayerNorm()(x).astype(dtype)
+        x = x + drop(Attention(self.config.num_heads, float8, name="self_attention")(y, y))
         if context is not None:
-            y = LayerNorm()(x)
-            x = x + drop(Attention(self.config.num_heads, name="cross_attention")(y, context))
-        y = drop(nn.relu(Dense(self.config.mlp_dim)(LayerNorm()(x))))
-        return x + drop(Dense(x.shape[-1], nn.initializers.normal(0.02))(y))
+            y = LayerNorm()(x).astype(dtype)
+            x = x + drop(Attention(self.config.num_heads, float8, name="cross_attention")(y, context.astype(dtype)))
+        y = LayerNorm()(x).astype(dtype)
+        y = drop(nn.relu(Dense(self.config.mlp_dim, float8=float8)(y))).astype(dtype)
+        return x + drop(Dense(x.shape[-1], nn.initializers.normal(0.02), float8=float8)(y))
+
+
+def through_blocks(
+    config: BlockConfig, depth: int, x: Float[Array, "b n d"], context: Float[Array, "b m e"] | None = None
+) -> list[Float[Array, "b n d"]]:
+    """What comes out of each of `depth` blocks in a row, which become parts of the module whose method calls this."""
+    outputs = []
+    for k in range(depth):
+        block = nn.remat(Block) if k < round(config.remat * depth) else Block
+        x = block(config, name=f"Block_{k}")(x, context)
+        outputs.append(x)
+    return outputs
 
 
 class PositionEmbedding2D(nn.Module):

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from amt.geometry import rotations
 from amt.models.hand import IDENTITY_6D, HandFeatures
 from amt.models.keypoints import Keypoints, to_camera
-from amt.models.layers import Block, BlockConfig, Dense, LayerNorm, head
+from amt.models.layers import BlockConfig, Dense, LayerNorm, head, through_blocks
 from amt.models.refiner import PixelAlignedRefiner, RefinerConfig
 
 
@@ -55,9 +55,7 @@ class ObjectDecoder(nn.Module):
         queries = self.param("queries", nn.initializers.normal(0.02), (self.num_queries, self.width))
         anchors = self.param("anchors", nn.initializers.normal(0.2), (self.num_queries, 2))
         x = jnp.broadcast_to(queries[None], (b, self.num_queries, self.width))
-        for _ in range(self.depth):
-            x = Block(self.block)(x, context)
-        x = LayerNorm()(x)
+        x = LayerNorm()(through_blocks(self.block, self.depth, x, context)[-1])
         place, *rest = object_heads(x, self.head_dim, self.num_classes)
         uv = 0.5 + anchors[None] + place[..., :2]
         position = to_camera(uv, place[..., 2], keypoints.scale, K, image_size)

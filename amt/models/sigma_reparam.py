@@ -10,7 +10,7 @@ sharding, for the train step as for files. Norms, embeddings, heads and DINOv2 s
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.struct
@@ -34,15 +34,17 @@ class Spectral:
 EMPTY = Spectral({}, {})  # of a model without gains: `fold` gives its parameters back
 
 
-def init(params: Mapping[str, Any], component: str = "all") -> tuple[dict[str, Any], Spectral]:
+def init(
+    params: Mapping[str, Any], learns: Callable[[str], bool] = lambda path: True
+) -> tuple[dict[str, Any], Spectral]:
     """The parameters with a `gain` beside each kernel, and the state. Kernels are [*layers, in, out].
 
-    With a `component` only its kernels get one: what does not learn keeps its weights to the last bit.
+    Only kernels whose path `learns` get one: what does not learn keeps its weights to the last bit.
     """
     flat = flatten_dict(dict(params), sep="/")
     u, gains = {}, {}
     for path, kernel in sorted(flat.items()):
-        if KERNELS.search(path) and component in ("all", path.split("/")[0]):
+        if KERNELS.search(path) and learns(path):
             start = jax.random.normal(jax.random.key(0), (*kernel.shape[:-2], kernel.shape[-1]))
             u[path] = jax.lax.fori_loop(0, START_ITERATIONS, lambda _, u, k=kernel: _power_iteration(k, u)[1], start)
             _, u[path], gains[path] = _sigma(kernel, u[path])

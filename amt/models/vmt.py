@@ -12,7 +12,16 @@ from jaxtyping import Array, Float, UInt8
 from amt.models.contacts import ContactOutput, contact_heads
 from amt.models.encoder import normalise
 from amt.models.keypoints import MEAN_LOG_SCALE, to_camera
-from amt.models.layers import Block, BlockConfig, Dense, LayerNorm, Mlp, PositionEmbedding2D, head, space_to_depth
+from amt.models.layers import (
+    BlockConfig,
+    Dense,
+    LayerNorm,
+    Mlp,
+    PositionEmbedding2D,
+    head,
+    space_to_depth,
+    through_blocks,
+)
 from amt.models.objects import ObjectOutput, object_heads
 
 PATCH = 16  # pixels
@@ -73,9 +82,7 @@ class PatchTransformer(nn.Module):
         if self.num_queries:
             queries = self.param("queries", nn.initializers.normal(0.02), (self.num_queries, self.width))
             x = jnp.concatenate([x, jnp.broadcast_to(queries[None], (len(image), *queries.shape))], axis=1)
-        for _ in range(self.depth):
-            x = Block(self.block)(x)
-        return LayerNorm()(x)
+        return LayerNorm()(through_blocks(self.block, self.depth, x)[-1])
 
 
 class VmtHandEncoder(nn.Module):
@@ -123,9 +130,7 @@ class VmtContactEncoder(nn.Module):
         x = jnp.broadcast_to(queries[None], (b, *queries.shape))
         seen = [Dense(self.width, name="hand")(hand.tokens), Dense(self.width, name="objects")(objects)]
         x = jnp.concatenate([x, *seen], axis=1)
-        for _ in range(self.depth):
-            x = Block(self.block)(x)
-        x = LayerNorm()(x[:, : self.num_queries])
+        x = LayerNorm()(through_blocks(self.block, self.depth, x)[-1][:, : self.num_queries])
         return contact_heads(x, hand.joints.mean(1, keepdims=True), hand.scale)
 
 

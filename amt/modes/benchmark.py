@@ -25,10 +25,11 @@ from amt.models.cost import products
 from amt.models.factory import frozen_parameters
 from amt.modes.common import Progress
 from amt.modes.demo import clip_camera
-from amt.modes.train import augment_config, build_model, fresh_params, objective, optimizer_config
+from amt.modes.train import augment_config, build_model, fresh_params, network, objective, optimizer_config
 from amt.robot import build_scene, replay, retarget
+from amt.training.optimizer import make_optimizer
 from amt.training.sharding import batch_sharding, make_mesh, one_device_mesh
-from amt.training.step import create_state, make_optimizer, make_train_step
+from amt.training.step import create_state, make_train_step
 
 
 def run(config, workdir: Path, input: str | None) -> dict:
@@ -77,10 +78,10 @@ def train_step(config) -> dict:
     hand = jax.tree.map(jnp.asarray, hand_model.load())
     mesh, component = one_device_mesh(), config.train.component
     optimizer = make_optimizer(optimizer_config(config), component, frozen_parameters(model))
-    state = create_state(fresh_params(config, model, hand), optimizer, mesh, config.train.sigma_reparam)
+    state = create_state(fresh_params(config, model, hand), optimizer, mesh, config.train.sigma_reparam, component)
     goal = objective(config, size)
     step = make_train_step(model, optimizer, goal, config.train.ema_decay, hand, state, mesh)
-    frame_size = None if component == "perception" else config.finder.frame_size
+    frame_size = None if network(config) == "perception" else config.finder.frame_size
     batch = to_mesh(random_batch(size, config.data.image_size, frame_size), batch_sharding(mesh))
     counts = products(step, state, batch)
     with Progress(len(counts), "products of the train step") as progress:

@@ -101,10 +101,10 @@ class Progress:
     `with Progress(100, "steps") as progress: progress.update(note="loss 0.31")`.
     """
 
-    def __init__(self, total: int | Collection, what: str, stream: TextIO | None = None):
+    def __init__(self, total: int | Collection, what: str, stream: TextIO | None = None, silent: bool = False):
         self.items = range(total) if isinstance(total, int) else total
         self.total, self.what, self.done, self.skipped = len(self.items), what, 0, 0
-        self.stream = stream or sys.stderr
+        self.stream, self.silent = stream or sys.stderr, silent
         self.tty = self.stream.isatty()
         self.start = self.shown = time.monotonic()
         self.note = ""
@@ -134,6 +134,8 @@ class Progress:
 
     def _show(self) -> None:
         self.shown = time.monotonic()
+        if self.silent:
+            return
         # "\x1b[K" clears what a longer line left behind.
         print(
             f"\r{self.text()}\x1b[K" if self.tty else self.text(),
@@ -147,7 +149,7 @@ class Progress:
 
     def __exit__(self, *_) -> None:
         self._show()
-        if self.tty:
+        if self.tty and not self.silent:
             print(file=self.stream)
 
     def __iter__(self) -> Iterator:

@@ -13,6 +13,7 @@ from amt import hand as hand_model
 from amt.errors import UserError
 from amt.models import cost, weights
 from amt.models.factory import build, build_vmt, frozen_parameters
+from amt.training.optimizer import belongs
 
 COMPONENTS = {  # paths in the model by name; what lies in none of them belongs to the empty path
     "amt": {
@@ -96,22 +97,23 @@ def _subject(config) -> Subject:
     size = config.data.image_size
     image, K = _pixels(size), jax.ShapeDtypeStruct((1, 3, 3), jnp.float32)
     if config.family == "vmt":
-        model = build_vmt(config.vmt, config.model, size, config.train.dropout)
+        model = build_vmt(config.vmt, config.model, size, config.train.blocks.to_dict())
         return Subject(model, (image, K), (), lambda path: True, lambda out: out)
     learned = {"all": lambda out: out, "finder": lambda out: out[0], "perception": lambda out: out[1]}
     component = config.train.component
-    if component not in learned:
+    network = component.split("/")[0]
+    if network not in learned:
         raise UserError(f"config.train.component={component}: expected one of {', '.join(learned)}")
     settings = weights.architecture(config.to_dict())
     sections = settings["model"], settings["finder"], settings["image_size"]
-    model = build(*sections, config.backbone.to_dict(), config.train.dropout)
+    model = build(*sections, config.backbone.to_dict(), config.train.blocks.to_dict())
     frozen = frozen_parameters(model)
 
     def is_trained(path: str) -> bool:
-        return component in ("all", path.split("/")[0]) and not (frozen and frozen(path))
+        return belongs(path, component) and not (frozen and frozen(path))
 
     hand = jax.tree.map(jnp.asarray, hand_model.load())
-    return Subject(model, (_pixels(config.finder.frame_size), image, K), (hand,), is_trained, learned[component])
+    return Subject(model, (_pixels(config.finder.frame_size), image, K), (hand,), is_trained, learned[network])
 
 
 def _pixels(size: int) -> jax.ShapeDtypeStruct:

@@ -1,6 +1,7 @@
 """`--mode=train`: train finder and perception, amt's or VMT, on a data set in the DexYCB layout."""
 
 import dataclasses
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -28,9 +29,17 @@ from amt.models.perception import Amt
 from amt.modes.common import Progress
 from amt.training import sharding
 from amt.training.feed import Feed, augmented_feed, cached_feed, host_feed
-from amt.training.loop import LoopConfig, train
-from amt.training.step import Objective, OptimizerConfig, TrainState, init_params
+from amt.training.loop import LoopConfig, make_average, train
+from amt.training.optimizer import OptimizerConfig
+from amt.training.step import Objective, init_params
 
+STAGES = {  # and what each still lacks
+    "1a": "",
+    "1b": "",
+    "2": "temporal fusion and actions",
+    "3": "temporal fusion, actions and the differentiable rollout",
+}
+FLOAT8_CAPABILITY = 8.9  # of NVIDIA GPUs, from Ada and Hopper on
 VALIDATION_SAMPLES = 512
 MEAN_SAMPLES = 4000  # of the training set, for the baseline
 
@@ -43,6 +52,7 @@ def transform_config(config, component: str = "all") -> TransformConfig:
 
 
 def run(config, workdir: Path, input: str | None) -> dict:
+    check_stage(config)
     model, settings = build_model(config)
     backbone = _backbone(config, model)
     roots = find_roots(config.data.root)
@@ -51,18 +61,18 @@ def run(config, workdir: Path, input: str | None) -> dict:
     quarantine = Quarantine(workdir, jax.process_index())
     mesh = sharding.make_mesh(**config.mesh)
     hand = jax.tree.map(jnp.asarray, hand_model.load())
-    learned = transform_config(config, config.train.component)
+    learned = transform_config(config, network(config))
     feed = _feed(config, source, learned, mesh, quarantine)
     params, fresh = _start(config, model, hand, backbone)
     val = open_mixed(roots, config.data.split, "val")
     held_out = list(eval_batches(val, transforms, config.eval.batch_size, VALIDATION_SAMPLES, quarantine))
-    optimizer = optimizer_config(config)
+    optimizer = optimizer_config(config, len(source))
     loop = LoopConfig(**{f.name: config.train[f.name] for f in dataclasses.fields(LoopConfig)})
     if fresh:
         print(f"not in {config.train.start_from}, so fresh: {', '.join(fresh)}", file=sys.stderr)
     taught = _contacts_taught(config, source, fresh)
     start = time.monotonic()
-    with Progress(optimizer.steps, "steps") as progress:
+    with Progress(optimizer.steps, "steps", silent=jax.process_index() > 0) as progress:
         state, scores = train(
             model,
             hand,
@@ -81,8 +91,9 @@ def run(config, workdir: Path, input: str | None) -> dict:
     mean = baseline.measure(
         Readable(source, quarantine), MEAN_SAMPLES, transforms.crop_margin, transforms.min_visible_share
     )
-    averaged = jax.device_get(jax.jit(TrainState.averaged)(state))
-    weights.save(workdir / "weights.safetensors", averaged, settings, mean.to_json(), taught)
+    averaged = jax.device_get(make_average(mesh)(state))
+    if jax.process_index() == 0:
+        weights.save(workdir / "weights.safetensors", averaged, settings, mean.to_json(), taught)
     return {
         "steps": int(state.step),
         "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
@@ -101,14 +112,51 @@ def build_model(config) -> tuple[Amt, dict]:
     if config.family not in FAMILIES:
         raise UserError(f"config.family={config.family}: expected one of {', '.join(FAMILIES)}")
     settings = weights.architecture(config.to_dict())
-    model = from_settings(settings, config.backbone.to_dict(), config.train.dropout)
-    if model.finder is None and config.train.component != "perception":
+    model = from_settings(settings, config.backbone.to_dict(), config.train.blocks.to_dict())
+    if model.finder is None and network(config) != "perception":
         raise UserError(f"config.train.component={config.train.component}: expected perception, vmt has no finder")
+    if config.train.blocks.dtype == "float8":
+        check_float8(jax.devices()[0])
     return model, settings
 
 
-def optimizer_config(config) -> OptimizerConfig:
-    return OptimizerConfig(**{f.name: config.train[f.name] for f in dataclasses.fields(OptimizerConfig)})
+def check_stage(config) -> None:
+    """Raises `UserError` for a stage that there is not, or not yet."""
+    stage = config.train.stage
+    if stage not in STAGES:
+        raise UserError(f"config.train.stage={stage}: expected one of {', '.join(STAGES)}")
+    if missing := STAGES[stage]:
+        raise UserError(f"config.train.stage={stage}: needs {missing}, which are not built yet; stages 1a and 1b are")
+
+
+def check_float8(device: jax.Device) -> None:
+    """Raises `UserError` for a device without products of 8-bit floats."""
+    if device.platform != "gpu" or float(getattr(device, "compute_capability", 0)) < FLOAT8_CAPABILITY:
+        raise UserError(
+            f"config.train.blocks.dtype=float8: {device.device_kind} has no such products, NVIDIA GPUs of compute "
+            f"capability {FLOAT8_CAPABILITY} and above have; use bfloat16"
+        )
+
+
+def network(config) -> str:
+    """What learns or has a part that learns: all, finder or perception."""
+    return config.train.component.split("/")[0]
+
+
+def optimizer_config(config, num_samples: int = 0) -> OptimizerConfig:
+    """Of a training set of so many samples; without it, where only what a step costs is asked for, lengths in epochs
+    are left out.
+    """
+    train = config.train
+    chosen = {f.name: train[f.name] for f in dataclasses.fields(OptimizerConfig)} | {"rates": train.rates.to_dict()}
+    for steps, epochs in (("steps", train.epochs), ("restart_steps", train.restart_epochs)):
+        if epochs and num_samples:
+            chosen[steps] = math.ceil(epochs * updates_per_epoch(config, num_samples))
+    return OptimizerConfig(**chosen)
+
+
+def updates_per_epoch(config, num_samples: int) -> float:
+    return num_samples / (config.train.batch_size * config.train.accumulation)
 
 
 def objective(config, num_samples: int) -> Objective:
@@ -116,14 +164,14 @@ def objective(config, num_samples: int) -> Objective:
     train = config.train
     if train.loss.kl and not train.sigma_reparam:
         raise UserError(f"config.train.loss.kl={train.loss.kl}: needs config.train.sigma_reparam; set one or the other")
-    epoch = num_samples / train.batch_size if train.loss_schedules else 0.0
+    epoch = updates_per_epoch(config, num_samples) if train.loss_schedules else 0.0
     return Objective(train.loss.to_dict(), train.component, epoch)
 
 
 def _contacts_taught(config, source, fresh: list[str]) -> bool:
     """Whether kind and force of contacts are learned here, or were in the weights of which only the finder changes."""
     train = config.train
-    if train.component != "finder":
+    if network(config) != "finder":
         return bool(train.loss.contact_kind and train.loss.contact_force and source.has_contacts)
     kept = train.start_from and "perception.contact_decoder" not in fresh
     return bool(kept) and weights.contacts_taught(weights.resolve(train.start_from))
@@ -154,6 +202,7 @@ def _feed(config, source, learned: TransformConfig, mesh, quarantine) -> Feed:
         if data[name] not in choices:
             raise UserError(f"config.data.{name}={data[name]}: expected {' or '.join(choices)}")
     sharding.check_batch(size, mesh, "config.train.batch_size")
+    size *= config.train.accumulation
     if data.augment == "host":
         if data.feed == "cache":
             raise UserError(
@@ -161,7 +210,7 @@ def _feed(config, source, learned: TransformConfig, mesh, quarantine) -> Feed:
             )
         iterator = train_iterator(source, learned, size, config.seed, data.num_workers, quarantine)
         return host_feed(iterator, mesh)
-    read, augmentation = augment_config(config, config.train.component)
+    read, augmentation = augment_config(config, network(config))
     read.check()
     augmentation.check()
     if data.feed == "stream":

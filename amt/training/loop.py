@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from amt.errors import UserError
 from amt.hand import HandModel
@@ -17,26 +19,22 @@ from amt.models.perception import Amt
 from amt.training import sharding
 from amt.training.checkpoint import Checkpoints
 from amt.training.feed import Feed
-from amt.training.step import (
-    Objective,
-    OptimizerConfig,
-    TrainState,
-    create_state,
-    make_optimizer,
-    make_train_step,
-)
-
-COMPONENTS = ("finder", "perception")
+from amt.training.health import Health
+from amt.training.optimizer import OptimizerConfig, belongs, make_optimizer
+from amt.training.sharding import path_name
+from amt.training.step import SKIPPED, Objective, TrainState, create_state, make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
 class LoopConfig:
-    """Counts in steps."""
+    """Counts in steps; a step takes `batch_size` samples `accumulation` times."""
 
     batch_size: int
+    accumulation: int
     log_every: int
     eval_every: int
     checkpoint_every: int
+    max_skipped: int
     resume: bool
     sigma_reparam: bool
 
@@ -61,25 +59,35 @@ def train(
     `settings` is the architecture that checkpoints belong to, `seed` that of dropout. `validate` scores the averaged
     parameters. `progress` is told the steps done (`update`, or `skip` for those of an earlier run) and a line about
     them. Scalars go to `workdir`/scalars.csv.
-    Raises `UserError` when the loss is not finite, and for checkpoints of another configuration.
+    Raises `UserError` for a component that there is not, for checkpoints of another configuration, and where
+    `loop.max_skipped` updates in a row are not finite.
     """
     sharding.check_batch(loop.batch_size, mesh, "config.train.batch_size")
     checkpoints = Checkpoints(workdir / "checkpoints", settings)
-    if objective.component not in ("all", *COMPONENTS):
-        raise UserError(f"config.train.component={objective.component}: expected all, {' or '.join(COMPONENTS)}")
+    _check_component(params, objective.component)
     optimizer = make_optimizer(optimizer_config, objective.component, frozen_parameters(model))
     state = create_state(params, optimizer, mesh, loop.sigma_reparam, objective.component)
     if loop.resume and (restored := checkpoints.restore(state, feed.iterator)) is not None:
         state = restored
     step_fn = make_train_step(
-        model, optimizer, objective, optimizer_config.ema_decay, hand, state, mesh, feed.prepare, seed
+        model,
+        optimizer,
+        objective,
+        optimizer_config.ema_decay,
+        hand,
+        state,
+        mesh,
+        feed.prepare,
+        seed,
+        optimizer_config.accumulation,
     )
-    average = jax.jit(TrainState.averaged)
+    average = make_average(mesh)
     first = int(state.step)
     if first:
         progress.skip(first, f"resumed at step {first}")
     scores: dict[str, float] = {}
-    log = _Scalars(workdir / "scalars.csv", loop.batch_size)
+    health = Health(loop.max_skipped)
+    log = _Scalars(workdir / "scalars.csv", loop.batch_size * loop.accumulation, health)
     for step in range(first, optimizer_config.steps):
         waited = time.monotonic()
         fed = feed.place(next(feed.iterator))
@@ -97,17 +105,32 @@ def train(
             log.flush()
             checkpoints.save(step + 1, state, feed.iterator)
     checkpoints.close()
-    return state, scores
+    return state, scores | {"skipped_updates": health.skipped}
+
+
+def make_average(mesh: jax.sharding.Mesh) -> Callable[[TrainState], dict]:
+    """`TrainState.averaged` on the first device of this process, from wherever the mesh holds it."""
+    averaged = jax.jit(TrainState.averaged, out_shardings=NamedSharding(mesh, P()))
+    return lambda state: jax.tree.map(lambda x: x.addressable_data(0), averaged(state))
+
+
+def _check_component(params: dict, component: str) -> None:
+    """Raises `UserError` for a component of which there are no parameters."""
+    paths = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    if not any(belongs(path, component) for path in paths):
+        parts = sorted({"/".join(p.split("/")[: 1 + p.startswith("perception/")]) for p in paths} - {"finder"})
+        known = ", ".join(["all", *(n for n in ("finder", "perception") if any(belongs(p, n) for p in paths)), *parts])
+        raise UserError(f"config.train.component={component}: this model has no such part; expected one of {known}")
 
 
 class _Scalars:
     """Reads metrics one step late, keeps the means since the last line, appends them to a CSV."""
 
-    def __init__(self, path: Path, batch_size: int):
-        self.path, self.batch_size = path, batch_size
+    def __init__(self, path: Path, batch_size: int, health: Health):
+        self.path, self.batch_size, self.health = path, batch_size, health
         self.pending: tuple[int, dict] | None = None
         self.sums: list[dict[str, float]] = []
-        self.waited, self.start = 0.0, time.monotonic()
+        self.steps, self.waited, self.start = 0, 0.0, time.monotonic()
 
     def add(self, step: int, metrics: dict[str, jax.Array], waited: float, last: bool) -> str:
         self.flush()
@@ -117,16 +140,17 @@ class _Scalars:
             return ""
         self.flush()
         seconds = time.monotonic() - self.start
-        means = {k: float(np.mean([s[k] for s in self.sums])) for k in self.sums[0]}
+        means = {k: float(np.mean([s[k] for s in self.sums])) for k in (self.sums or [{}])[0]}
         speed = {
-            "samples_per_s": self.batch_size * len(self.sums) / seconds,
+            "samples_per_s": self.batch_size * self.steps / seconds,
             "input_wait_share": self.waited / seconds,
+            "skipped_updates": self.health.skipped,
         }
         self.write(step, {**means, **speed})
-        self.sums, self.waited, self.start = [], 0.0, time.monotonic()
+        self.sums, self.steps, self.waited, self.start = [], 0, 0.0, time.monotonic()
         return "  ".join(
             (
-                f"loss {means['loss']:.3f}",
+                f"loss {means.get('loss', np.nan):.3f}",
                 *[f"hand {means[k] * 100:.1f} mm" for k in ("hand_refined", "hand_coarse") if k in means][:1],
                 f"{speed['samples_per_s']:.0f} samples/s",
                 f"input wait {speed['input_wait_share']:.0%}",
@@ -134,22 +158,21 @@ class _Scalars:
         )
 
     def flush(self) -> None:
-        """Fetch the pending metrics. Raises `UserError` where the loss is not finite."""
+        """Fetch the pending metrics; those of updates that were left out do not count in the means."""
         if self.pending is None:
             return
         step, metrics = self.pending
         self.pending = None
         values = {k: float(v) for k, v in metrics.items()}
-        if not np.isfinite(values["loss"]):
-            culprits = [k for k, v in values.items() if not np.isfinite(v)]
-            raise UserError(
-                f"training: the loss is not finite at step {step} ({', '.join(culprits)}); "
-                "lower config.train.learning_rate and resume: checkpoints hold the state before"
-            )
-        self.sums.append(values)
+        self.steps += 1
+        if self.health.look(step, values):
+            del values[SKIPPED]
+            self.sums.append(values)
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Append rows of step, name, value."""
+        """Append rows of step, name, value; the first process alone does."""
+        if jax.process_index():
+            return
         new = not self.path.exists()
         rows: Iterable = [(step, k, f"{v:.6g}") for k, v in scalars.items()]
         with self.path.open("a", newline="") as file:

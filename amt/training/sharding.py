@@ -12,7 +12,8 @@ from amt.errors import UserError
 AXES = ("data", "fsdp", "tensor")
 BATCH = P(("data", "fsdp"))
 
-# First match wins. Blocks hold nearly all numbers; the rest is copied to every device.
+# First match wins, for parameters, their average, the optimizer's moments and sigma-reparam's state alike. Blocks hold
+# nearly all numbers; what is named below them is copied to every device.
 RULES = (
     (r"(self|cross)_attention/out/kernel$", P("tensor", "fsdp")),
     (r"(self|cross)_attention/\w+/kernel$", P("fsdp", "tensor")),
@@ -20,7 +21,9 @@ RULES = (
     (r"Block_\d+/Dense_1/kernel$", P("tensor", "fsdp")),
     (r"block\d+/(fc1|weights_in)/kernel$", P("fsdp", "tensor")),  # DINOv2's
     (r"block\d+/(fc2|weights_out)/kernel$", P("tensor", "fsdp")),
-    (r"", P()),
+    (r"(^|/)(kernel|bias|scale\d?|gain)$", P()),
+    (r"(^|/)(queries|anchors|joint_embedding|joint_logits|rows|columns)$", P()),
+    (r"backbone/(cls_token|mask_token|register_tokens|positions)$", P()),
 )
 
 
@@ -50,14 +53,17 @@ def path_name(path) -> str:
 
 
 def tree_shardings(tree, mesh: Mesh):
-    """A sharding for every leaf by `RULES`; what is not an array of two axes is copied.
+    """A sharding for every leaf by `RULES`; numbers are copied, and what has fewer axes than its rule.
 
-    Raises `UserError` where an axis does not divide, naming the parameter.
+    Raises `UserError` where there is no rule and where an axis does not divide, naming the parameter.
     """
 
     def place(path, leaf):
         name = path_name(path)
-        spec = next(s for pattern, s in RULES if re.search(pattern, name)) if np.ndim(leaf) == 2 else P()
+        spec = next((s for pattern, s in RULES if re.search(pattern, name)), None) if np.ndim(leaf) else P()
+        if spec is None:
+            raise UserError(f"{name} of shape {np.shape(leaf)}: no rule says where it lives; add one to sharding.RULES")
+        spec = spec if np.ndim(leaf) >= len(spec) else P()
         for size, axis in zip(np.shape(leaf), spec, strict=False):
             if axis is not None and size % mesh.shape[axis]:
                 raise UserError(

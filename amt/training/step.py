@@ -22,17 +22,22 @@ from amt.hand import HandModel
 from amt.models import sigma_reparam
 from amt.models.sigma_reparam import Spectral
 from amt.training.feed import Prepare
+from amt.training.optimizer import belongs
 from amt.training.sharding import batch_sharding, path_name, tree_shardings
+
+SKIPPED = "skipped_in_a_row"
 
 
 @flax.struct.dataclass
 class TrainState:
     """Everything that a step changes; `ema` is the average of `params` that is evaluated and shipped.
 
-    With sigma-reparam both have gains, and `averaged` gives plain parameters.
+    With sigma-reparam both have gains, and `averaged` gives plain parameters. `step` counts all updates, `skipped`
+    those in a row, up to now, that were left out because the loss or a gradient was not finite.
     """
 
     step: Int[Array, ""]
+    skipped: Int[Array, ""]
     params: dict
     ema: dict
     opt_state: optax.OptState
@@ -44,28 +49,21 @@ class TrainState:
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig:
-    """AdamW with warm-up and a cosine to 2% of the peak; `steps` in all."""
-
-    steps: int
-    learning_rate: float
-    warmup_steps: int
-    weight_decay: float
-    clip_norm: float
-    ema_decay: float
-
-
-@dataclasses.dataclass(frozen=True)
 class Objective:
     """What is minimised: `weights` of all terms by name; those of weight 0 are not computed.
 
-    With a `component` (finder or perception) only its terms are. `steps_per_epoch` times the schedules of
-    `losses.SCHEDULES`; 0 leaves them out.
+    With a `component` (finder, perception or a part of it) only its network's terms are. `steps_per_epoch` times the
+    schedules of `losses.SCHEDULES`; 0 leaves them out.
     """
 
     weights: Mapping[str, float]
     component: str = "all"
     steps_per_epoch: float = 0.0
+
+    @property
+    def network(self) -> str:
+        """all, finder or perception: what the component is a part of."""
+        return self.component.split("/")[0]
 
     def has(self, *names: str) -> bool:
         return any(self.weights.get(name) for name in names)
@@ -77,42 +75,6 @@ class Objective:
         terms = {name: value for name, value in terms.items() if self.weights[name]}
         epoch = step.astype(jnp.float32) / self.steps_per_epoch if self.steps_per_epoch else jnp.inf
         return losses.total(terms, {name: self.weights[name] for name in terms}, epoch), terms
-
-
-def make_optimizer(
-    config: OptimizerConfig, component: str = "all", frozen: Callable[[str], bool] | None = None
-) -> optax.GradientTransformation:
-    """Clip, Adam, decay of matrices only, schedule.
-
-    Parameters outside `component`, and those whose path is `frozen`, get no update and no state.
-    """
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0,
-        config.learning_rate,
-        config.warmup_steps,
-        max(config.steps, config.warmup_steps + 1),
-        0.02 * config.learning_rate,
-    )
-    adamw = optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(schedule, b2=0.99, weight_decay=config.weight_decay, mask=_decayed),
-    )
-    if component == "all" and frozen is None:
-        return adamw
-
-    def label(path, _):
-        name = path_name(path)
-        learns = component in ("all", name.split("/")[0]) and not (frozen and frozen(name))
-        return "train" if learns else "freeze"
-
-    def labels(params):
-        return jax.tree_util.tree_map_with_path(label, params)
-
-    return optax.partition({"train": adamw, "freeze": optax.set_to_zero()}, labels)
-
-
-def _decayed(params):
-    return jax.tree_util.tree_map_with_path(lambda path, _: getattr(path[-1], "key", "") == "kernel", params)
 
 
 def init_params(model: nn.Module, seed: int, image_size: int, frame_size: int, hand: HandModel) -> dict:
@@ -129,12 +91,14 @@ def create_state(
     """A state at step 0, placed on the mesh by the sharding table; `with_gains` for sigma-reparam of a component."""
 
     def make(params):
-        params, spectral = sigma_reparam.init(params, component) if with_gains else (params, sigma_reparam.EMPTY)
-        ema = jax.tree.map(jnp.copy, params)
-        return TrainState(jnp.zeros((), jnp.int32), params, ema, optimizer.init(params), spectral)
+        spectral = sigma_reparam.EMPTY
+        if with_gains:
+            params, spectral = sigma_reparam.init(params, lambda path: belongs(path, component))
+        ema, zero = jax.tree.map(jnp.copy, params), jnp.zeros((), jnp.int32)
+        return TrainState(zero, zero, params, ema, optimizer.init(params), spectral)
 
     shardings = tree_shardings(jax.eval_shape(make, params), mesh)
-    return jax.jit(make, out_shardings=shardings)(params)
+    return jax.jit(make, out_shardings=shardings)(jax.device_get(params))  # the host's are every process's
 
 
 def component_norms(gradient: dict) -> dict[str, Float[Array, ""]]:
@@ -144,6 +108,15 @@ def component_norms(gradient: dict) -> dict[str, Float[Array, ""]]:
         names = path_name(path).split("/")
         parts.setdefault(names[1] if names[0] == "perception" else names[0], []).append(x)
     return {f"grad_norm_{name}": optax.tree.norm(x) for name, x in parts.items()}
+
+
+def _split(batch, parts: int):
+    """[n,...] to [parts,n/parts,...]: every device keeps its own samples."""
+
+    def split(x):
+        return x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
+
+    return jax.tree.map(split, batch)
 
 
 def symmetry_table() -> Float[np.ndarray, "22 24 3 3"]:
@@ -164,12 +137,17 @@ def make_train_step(
     mesh: Mesh,
     prepare: Prepare | None = None,
     seed: int = 0,
+    accumulation: int = 1,
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]:
     """The jitted step: the state is donated, gradients are averaged over the mesh by the compiler.
 
     What the step is fed is a `Batch`, or what `prepare` makes one of (`amt.training.feed`). Dropout is a function of
-    `seed` and the step. Beside the terms it returns what shows a collapse: the spread of predicted joints over that of
-    the labels, and the gradient's norm by component.
+    `seed` and the step. A batch is taken in `accumulation` parts, of which only one's activations are held at a time;
+    terms that compare samples of a batch compare those of a part.
+
+    Where the loss or the gradient is not finite the state stays as it was, but for its counters. Beside the terms the
+    step returns what shows a collapse, the spread of predicted joints over that of the labels and the gradient's norm
+    by component, and `SKIPPED`, how many updates in a row have been left out.
     """
     table = jnp.asarray(symmetry_table())
 
@@ -179,14 +157,14 @@ def make_train_step(
         collections = ["entropy"] if objective.has("attention_entropy") else []
         apply = functools.partial(model.apply, {"params": plain}, rngs={"dropout": rng}, mutable=collections)
         terms, stored, watched = {}, [], {}
-        if objective.component != "finder":
+        if objective.network != "finder":
             out, seen = apply(batch.image, batch.K, hand, batch.point_noise, method="perceive")
             stored.append(seen)
             terms |= losses.perception_losses(out, batch, hand, table, plain["perception"].get("joint_logits"))
             watched["spread_ratio"] = metrics.spread_ratio(out.joints, batch.joints_3d, batch.joints_valid)
             if objective.has(*losses.PHYSICAL):
                 terms |= losses.physical_losses(out, batch, losses.labels(batch, hand), hand)
-        if objective.component != "perception":
+        if objective.network != "perception":
             found, seen = apply(batch.frame, method="find")
             stored.append(seen)
             terms |= losses.finder_losses(found, batch)
@@ -197,10 +175,30 @@ def make_train_step(
         value, terms = objective.total(terms, step)
         return value, (terms | watched, after)
 
+    def gradient_of(params, spectral, batch, step):
+        (value, (scalars, spectral)), gradient = jax.value_and_grad(loss, has_aux=True)(params, spectral, batch, step)
+        return gradient, spectral, {"loss": value, **scalars}
+
+    def summed(params, spectral, batch, step):
+        """Means over `accumulation` batches, one after the other."""
+        batches = _split(batch, accumulation)
+        first = jax.tree.map(lambda x: x[0], batches)
+        shapes = jax.eval_shape(gradient_of, params, spectral, first, step)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shapes[0], shapes[2]))
+
+        def add(carry, k_and_batch):
+            k, one = k_and_batch
+            gradient, after, scalars = gradient_of(params, spectral, one, step * accumulation + k)
+            return jax.tree.map(jnp.add, carry, (gradient, scalars)), after
+
+        sums, after = jax.lax.scan(add, zeros, (jnp.arange(accumulation), batches))
+        gradient, scalars = jax.tree.map(lambda x: x / accumulation, sums)
+        return gradient, jax.tree.map(lambda x: x[-1], after), scalars
+
     def step(state, fed):
         batch = fed if prepare is None else prepare(state.step, fed)
-        grad = jax.value_and_grad(loss, has_aux=True)
-        (value, (scalars, spectral)), gradient = grad(state.params, state.spectral, batch, state.step)
+        take = gradient_of if accumulation == 1 else summed
+        gradient, spectral, scalars = take(state.params, state.spectral, batch, state.step)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes int and float on purpose
             updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -209,7 +207,12 @@ def make_train_step(
         decay = jnp.minimum(ema_decay, (count + 1.0) / (count + 20.0))
         ema = jax.tree.map(lambda e, p: e + (p - e) * (1.0 - decay), state.ema, params)
         norms = {"grad_norm": optax.tree.norm(gradient), **component_norms(gradient)}
-        return TrainState(state.step + 1, params, ema, opt_state, spectral), {"loss": value, **norms, **scalars}
+        good = jnp.isfinite(scalars["loss"]) & jnp.isfinite(norms["grad_norm"])
+        old = (state.params, state.ema, state.opt_state, state.spectral)
+        kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), (params, ema, opt_state, spectral), old)
+        skipped = jnp.where(good, 0, state.skipped + 1)
+        scalars = scalars | norms | {SKIPPED: skipped.astype(jnp.float32)}
+        return TrainState(state.step + 1, skipped, *kept), scalars
 
     shardings = tree_shardings(state, mesh)
     return jax.jit(

@@ -75,7 +75,8 @@ def small_vmt(root: Path):
     config.data.augmentation.update({name: 0.0 for name in off})
     config.vmt.hand.update(hidden_dim=64, depth=3, num_heads=4, mlp_dim=256)
     config.vmt.contact.update(hidden_dim=16, depth=1, num_heads=2, mlp_dim=32)
-    config.train.update(warmup_steps=50, dropout=0.0, ema_decay=0.98)
+    config.train.update(warmup_steps=50, ema_decay=0.98)
+    config.train.blocks.dropout = 0.0
     never = 10**9
     config.train.update(log_every=never, eval_every=never, checkpoint_every=never)
     config.train.loss.update({name: 0.0 for name in config.train.loss if name.startswith(NOT_LEARNED)})

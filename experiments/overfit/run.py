@@ -19,8 +19,9 @@ from amt.data.pipeline import stack, to_mesh
 from amt.data.transforms import network_sample
 from amt.modes.train import build_model, fresh_params, objective, optimizer_config, transform_config
 from amt.structs import Batch
+from amt.training.optimizer import make_optimizer
 from amt.training.sharding import batch_sharding, one_device_mesh
-from amt.training.step import create_state, make_optimizer, make_train_step
+from amt.training.step import create_state, make_train_step
 from configs import demo
 
 SAMPLES = 32

@@ -1,7 +1,9 @@
 """Layers against independent implementations."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 import scipy.special
@@ -134,3 +136,66 @@ def test_products_and_their_gradients_accumulate_in_float32(dtype):
     np.testing.assert_allclose(out, x @ k, atol=1e-3)
     np.testing.assert_allclose(to_kernel, x.T @ w, atol=1e-5)
     np.testing.assert_allclose(np.asarray(to_x, np.float64), w @ k.T, rtol=2**-8, atol=1e-5)
+
+
+def test_products_of_8_bits_round_their_operands_and_nothing_else():
+    """Against float64 of operands rounded by ml_dtypes: e4m3 forwards, the gradient e5m2."""
+
+    def rounded(y, dtype):
+        scale = np.abs(y).max() / float(ml_dtypes.finfo(dtype).max)
+        return (y / scale).astype(dtype).astype(np.float64) * scale
+
+    x, kernel, weight = random(3, 512), random(512, 5, seed=1), random(3, 5, seed=2)
+    out, pull = jax.vjp(layers.product_float8, x, kernel)
+    to_x, to_kernel = pull(jnp.asarray(weight))
+    x8, kernel8 = (rounded(y, ml_dtypes.float8_e4m3fn) for y in (x, kernel))
+    weight8 = rounded(weight, ml_dtypes.float8_e5m2)
+    np.testing.assert_allclose(out, x8 @ kernel8, atol=1e-3)
+    np.testing.assert_allclose(to_x, weight8 @ kernel8.T, atol=1e-3)
+    np.testing.assert_allclose(to_kernel, x8.T @ weight8, atol=1e-3)
+    np.testing.assert_allclose(out, x @ kernel, atol=0.15 * np.sqrt(512))
+
+
+def test_float8_is_lowered_for_cuda():
+    """Products of 8-bit operands with 32-bit sums, forwards and backwards; attention's softmax is not one of them."""
+    block = layers.Block(layers.BlockConfig(2, 16, dtype="float8"))
+    x = random(2, 3, 8)
+    variables = block.init(jax.random.key(0), x)
+
+    def loss(variables, x):
+        return block.apply(variables, x).sum()
+
+    with jax.numpy_dtype_promotion("standard"):  # jax's own attention mixes types backwards
+        lowered = jax.jit(jax.grad(loss)).trace(variables, x).lower(lowering_platforms=("cuda",)).as_text()
+    products = [line for line in lowered.splitlines() if "dot_general" in line]
+    assert sum("xf8E4M3FN>" in line and "xf32>" in line for line in products) >= 6
+    assert any("xf8E5M2>" in line for line in products) and any("bf16" in line for line in products)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8"])
+def test_blocks_of_fewer_bits_give_nearly_the_same_and_pass_on_float32(dtype):
+    x, context = random(2, 3, 16), random(2, 5, 16, seed=1)
+    exact = layers.Block(layers.BlockConfig(2, 32))
+    variables = exact.init(jax.random.key(0), x, context)
+    out = layers.Block(layers.BlockConfig(2, 32, dtype=dtype)).apply(variables, x, context)
+    assert out.dtype == jnp.float32
+    difference = np.abs(out - exact.apply(variables, x, context)).max()
+    assert 0 < difference < {"bfloat16": 0.02, "float8": 0.1}[dtype]
+
+
+def test_blocks_that_are_computed_again_are_the_same_blocks():
+    class Net(nn.Module):
+        remat: float
+
+        @nn.compact
+        def __call__(self, x):
+            return layers.through_blocks(layers.BlockConfig(2, 16, remat=self.remat), 3, x)[-1]
+
+    x = random(2, 3, 8)
+    params = Net(0.0).init(jax.random.key(0), x)
+    assert set(params["params"]) == {"Block_0", "Block_1", "Block_2"}
+    plain, again = (jax.jit(jax.grad(lambda p, r=r: Net(r).apply(p, x).sum())) for r in (0.0, 0.7))
+    for a, b in zip(jax.tree.leaves(plain(params)), jax.tree.leaves(again(params)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    counts = [str(jax.make_jaxpr(gradient)(params)).count("remat") for gradient in (plain, again)]
+    assert counts[0] == 0 and counts[1] >= 2

@@ -144,7 +144,7 @@ def test_without_gains_parameters_come_back(x):
 def test_what_does_not_learn_keeps_its_weights_to_the_last_bit():
     kernel = jax.random.normal(jax.random.key(1), (8, 8))
     params = {part: {"Block_0": {"Dense_0": {"kernel": kernel}}} for part in ("finder", "perception")}
-    with_gains, state = sigma_reparam.init(params, "finder")
+    with_gains, state = sigma_reparam.init(params, lambda path: path.startswith("finder/"))
     assert list(state.u) == ["finder/Block_0/Dense_0/kernel"]
     plain, _ = sigma_reparam.fold(with_gains, state)
     np.testing.assert_array_equal(plain["perception"]["Block_0"]["Dense_0"]["kernel"], kernel)

@@ -66,6 +66,11 @@ def test_a_width_that_does_not_divide_is_named():
         tree_shardings(tree(6), make_mesh(1, 4, 2))
 
 
+def test_a_parameter_without_a_rule_is_named():
+    with pytest.raises(UserError, match=r"params/encoder/nose of shape \(8,\): no rule says where it lives"):
+        tree_shardings({"params": {"encoder": {"nose": np.zeros(8)}}}, make_mesh(8, 1, 1))
+
+
 def test_batches_are_split_over_data_and_fsdp():
     mesh = make_mesh(2, 2, 2)
     placed = jax.device_put(np.arange(8), batch_sharding(mesh))

@@ -1,0 +1,67 @@
+"""Two real processes over the loopback, started as a user starts them, against one."""
+
+import csv
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from amt.models import weights
+from amt.modes import generate
+from configs import demo
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = 3
+FLAGS = (
+    "--config.data.feed=cache",
+    "--config.data.augment=device",
+    "--config.train.component=perception",
+    f"--config.train.steps={STEPS}",
+)
+
+
+def start(workdir, root, devices, *flags):
+    """A training run as a process with so many devices of its own."""
+    command = [sys.executable, "launch.py", "--config=configs/demo.py:tiny", "--mode=train", f"--workdir={workdir}"]
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_PLATFORMS": "cpu",
+    }
+    command += [f"--config.data.root={root}", *FLAGS, *flags]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def losses(workdir):
+    with (workdir / "scalars.csv").open() as file:
+        return [float(row["value"]) for row in csv.DictReader(file) if row["name"] == "loss"]
+
+
+@pytest.mark.slow
+def test_two_processes_are_one(tmp_path):
+    """The same losses, the same weights to rounding, and one of them reports."""
+    root, one, two = (tmp_path / name for name in ("data", "one", "two"))
+    generate.run(demo.get_config("tiny"), root, None)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    joined = ("--config.distributed.enabled=True", f"--config.distributed.coordinator=127.0.0.1:{port}")
+    joined += ("--config.distributed.num_processes=2",)
+    runs = [start(two, root, 1, *joined, f"--config.distributed.process_id={k}") for k in range(2)]
+    outputs = [run.communicate(timeout=600) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], outputs
+    single = start(one, root, 2)
+    _, errors = single.communicate(timeout=600)
+    assert single.returncode == 0, errors
+    assert len(losses(two)) == STEPS
+    np.testing.assert_allclose(losses(two), losses(one), rtol=1e-5)
+    ours, theirs = (jax.tree.leaves(weights.load(folder / "weights.safetensors")[0]) for folder in (two, one))
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-3)  # half precision, and Adam's steps of gradients that are rounding
+    assert "val_mpjpe_mm" in outputs[0][0] and not outputs[1][0].strip()
