@@ -1,5 +1,6 @@
 """`--mode=train`: train finder and perception, amt's or VMT, on a data set in the DexYCB layout."""
 
+import contextlib
 import dataclasses
 import sys
 import time
@@ -25,13 +26,17 @@ from amt.models import dinov2, weights
 from amt.models.encoder import Dinov2Encoder
 from amt.models.factory import FAMILIES, from_settings
 from amt.models.perception import Amt
-from amt.modes.common import Progress
+from amt.modes.common import Progress, code_version, plain
 from amt.training import sharding
+from amt.training.checkpoint import Checkpoints
 from amt.training.feed import Feed, augmented_feed, cached_feed, host_feed
 from amt.training.loop import LoopConfig, train
 from amt.training.step import Objective, OptimizerConfig, TrainState, init_params
+from amt.training.stopping import StopRequest
 
 VALIDATION_SAMPLES = 512
+PERCEPTION_SCORES = ("val_mpjpe_mm", "val_spread_ratio", "val_attention_entropy", "val_least_attention_entropy")
+FINDER_SCORES = ("val_finder_miss_share",)
 MEAN_SAMPLES = 4000  # of the training set, for the baseline
 
 
@@ -44,6 +49,7 @@ def transform_config(config, component: str = "all") -> TransformConfig:
 
 def run(config, workdir: Path, input: str | None) -> dict:
     model, settings = build_model(config)
+    _check_best_metric(config.train.best_metric, model)
     backbone = _backbone(config, model)
     roots = find_roots(config.data.root)
     source = open_mixed(roots, config.data.split, config.data.part)
@@ -62,7 +68,14 @@ def run(config, workdir: Path, input: str | None) -> dict:
         print(f"not in {config.train.start_from}, so fresh: {', '.join(fresh)}", file=sys.stderr)
     taught = _contacts_taught(config, source, fresh)
     start = time.monotonic()
-    with Progress(optimizer.steps, "steps") as progress:
+    with (
+        Checkpoints(
+            workdir / "checkpoints", about(config, settings), config.train.keep_checkpoints, config.train.resume
+        ) as checkpoints,
+        contextlib.closing(feed.iterator),  # its worker processes
+        Progress(optimizer.steps, "steps") as progress,
+        StopRequest() as stop,
+    ):
         state, scores = train(
             model,
             hand,
@@ -72,11 +85,12 @@ def run(config, workdir: Path, input: str | None) -> dict:
             loop,
             objective(config, len(source)),
             mesh,
-            settings,
+            checkpoints,
             workdir,
             progress,
             params,
             config.seed,
+            stop,
         )
     mean = baseline.measure(
         Readable(source, quarantine), MEAN_SAMPLES, transforms.crop_margin, transforms.min_visible_share
@@ -105,6 +119,27 @@ def build_model(config) -> tuple[Amt, dict]:
     if model.finder is None and config.train.component != "perception":
         raise UserError(f"config.train.component={config.train.component}: expected perception, vmt has no finder")
     return model, settings
+
+
+def about(config, settings: dict) -> dict:
+    """What checkpoints say of the run; it goes on with the same architecture and the same way to read."""
+    workers = config.data.num_workers if config.data.feed == "stream" else 0
+    return {
+        "architecture": settings,
+        "iterator": {
+            "config.data.feed": config.data.feed,
+            "config.data.num_workers": workers,
+            "number of processes": jax.process_count(),
+        },
+        "config": plain(config.to_dict()),
+        "code": code_version(),
+    }
+
+
+def _check_best_metric(name: str, model: Amt) -> None:
+    scores = PERCEPTION_SCORES + (FINDER_SCORES if model.finder else ())
+    if name not in scores:
+        raise UserError(f"config.train.best_metric={name}: expected one of {', '.join(scores)}")
 
 
 def optimizer_config(config) -> OptimizerConfig:
