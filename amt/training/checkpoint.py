@@ -172,7 +172,7 @@ def newest_step(folder: Path) -> int | None:
     Damaged newer ones are named on stderr, one line each. Raises `UserError` if all are damaged.
     """
     steps = found_steps(folder)
-    for step, before in zip(steps, [*steps[1:], None], strict=True):
+    for step, before in zip(steps, [*steps[1:], None], strict=False):
         damage = find_damage(folder / f"{PREFIX}_{step}")
         if damage is None:
             return step
@@ -232,7 +232,7 @@ def load_averaged(folder: Path, step: int | None = None) -> tuple[dict[str, Any]
         raise UserError(f"{folder}/{PREFIX}_{step}: damaged ({damage}); choose another step")
     path = (folder / f"{PREFIX}_{step}" / "state").absolute()
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        tree = reader.metadata(path).item_metadata.tree
+        tree = reader.handler.metadata(path).tree
         wanted = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), {k: tree[k] for k in ("ema", "spectral")})
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
         args = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
