@@ -1,9 +1,11 @@
 """The command line of amt: `python launch.py --help`.
 
 It reads the flags, sets up JAX and calls `run` of the mode's module in `amt/modes/`; the figures that come
-back are printed and written to WORKDIR/MODE.json. Bad input ends in one line on stderr and exit status 2.
+back are printed and written to WORKDIR/MODE.json. Bad input and a full disk end in one line on stderr and exit
+status 2, a run that was asked to stop and can go on (SIGTERM, Ctrl-C) in status 75, EX_TEMPFAIL.
 """
 
+import errno
 import importlib
 import os
 import sys
@@ -12,7 +14,7 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from amt.errors import UserError
+from amt.errors import Stopped, UserError
 from amt.modes.common import check_workdir, print_table, write_json
 from amt.modes.flags import Options, help_text, parse
 
@@ -76,6 +78,14 @@ def main(argv: list[str]) -> int:
         run(parse(argv, ROOT))
     except UserError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return os.EX_TEMPFAIL
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"error: {error.filename or 'writing'}: {error.strerror}; make room and run it again", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted: nothing more is written", file=sys.stderr)

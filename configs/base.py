@@ -213,9 +213,11 @@ def train() -> dict:
         "log_every": 50,  # steps
         "eval_every": 2_000,  # steps
         "checkpoint_every": 2_000,  # steps
+        "keep_checkpoints": 2,  # the newest ones; beside them the best stays
+        "best_metric": "val_mpjpe_mm",  # of validation; the lowest is best, of checkpoints at a step that is evaluated
         "component": "all",  # what learns: all, finder, perception, or a part of it as perception/object_decoder
         "start_from": "",  # weights to start from: a folder of --mode=train or a file; empty: fresh ones
-        "resume": True,  # from the newest checkpoint in the work directory
+        "resume": True,  # from the newest checkpoint in the work directory; False: there must be none
         "loss": {  # weights of the terms, in the units of amt/losses; 0 leaves one out. Heatmaps lead: they teach the
             # image encoder fastest. Objects and contacts weigh little: Adam scales their own layers up, the encoder
             # stays the hand's.

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from amt.data.dexycb import DexYCB
-from amt.data.pipeline import absl_flags, to_mesh
+from amt.data.pipeline import absl_flags, start_worker, to_mesh
 from amt.data.quarantine import Quarantine, Readable
 from amt.data.transforms import TransformConfig, network_sample
 from amt.errors import UserError
@@ -117,7 +117,8 @@ def load_cache(
     dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1 if num_workers else 2, prefetch_buffer_size=16))
     if num_workers:
         absl_flags()
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=16))
+        options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=16)
+        dataset = dataset.mp_prefetch(options, worker_init_fn=start_worker)
     for (row, _), sample in zip(places, dataset, strict=True):
         for name, value in sample.items():
             arrays[name][row] = value

@@ -2,6 +2,10 @@
 
 import copy
 import dataclasses
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 
 import grain.python as grain
@@ -73,12 +77,29 @@ def train_iterator(
     if num_workers:
         absl_flags()
         options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=4)
-        dataset = dataset.mp_prefetch(options)
+        dataset = dataset.mp_prefetch(options, worker_init_fn=start_worker)
     if quarantine is not None:
         for folder in source.empty:
             quarantine.add(folder, "a sequence without frames")
         dataset = dataset.map(Watch(quarantine, size, len(source)))
     return iter(dataset)
+
+
+def start_worker(worker: int, num_workers: int) -> None:
+    """For Grain's worker processes: they end with their parent, however that ends, and never before it.
+
+    Grain stops them when an interpreter exits, not when it is killed: then they would wait for room in a queue that
+    nobody reads. Signals for the whole process group (Ctrl-C, a cluster's SIGTERM) are the parent's to answer.
+    """
+    parent = multiprocessing.parent_process()
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def absl_flags() -> None:

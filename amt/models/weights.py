@@ -62,9 +62,13 @@ def save(
 
 
 def write(path: Path, flat: dict[str, np.ndarray], about: Mapping[str, Any]) -> None:
-    """A safetensors file with JSON in its metadata, at once or not at all."""
+    """A safetensors file with JSON in its metadata, at once or not at all. Raises `UserError` on a full disk."""
     part = path.with_name(f".{path.name}.part")
-    save_file(flat, part, metadata={k: json.dumps(v) for k, v in about.items()})
+    try:
+        save_file(flat, part, metadata={k: json.dumps(v) for k, v in about.items()})
+    except SafetensorError as error:
+        part.unlink(missing_ok=True)
+        raise UserError(f"weights {path}: cannot be written ({error}); make room and run it again") from error
     part.replace(path)
 
 
@@ -106,4 +110,13 @@ def resolve(checkpoint: str | Path | None) -> Path:
     if not checkpoint:
         return EMBEDDED
     path = Path(checkpoint).expanduser()
-    return path / "weights.safetensors" if path.is_dir() else path
+    if not path.is_dir():
+        return path
+    weights = path / "weights.safetensors"
+    if not weights.exists() and (steps := [p.name.removeprefix("step_") for p in path.glob("checkpoints/step_*")]):
+        newest = max((int(step) for step in steps if step.isdigit()), default=0)
+        raise UserError(
+            f"{path}: a run that is not finished, it has checkpoints and no weights.safetensors yet; let it finish, or "
+            f"write the weights of now by its own command with --config.train.steps={newest}"
+        )
+    return weights

@@ -3,10 +3,12 @@
 import json
 import math
 import os
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -35,6 +37,21 @@ def check_workdir(path: str | Path) -> Path:
             f"--workdir={path}: cannot write there ({error.strerror or error}); choose another directory"
         ) from error
     return folder
+
+
+def code_version() -> dict[str, str | None]:
+    """The package's version and the git revision of its folder, with a + for changed files; None where git has none."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", Path(__file__).parent, *arguments], capture_output=True, text=True)
+        except OSError:  # no git here
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    revision = git("rev-parse", "HEAD")
+    changed = bool(revision and git("status", "--porcelain", "--untracked-files=no"))
+    return {"version": metadata.version("amt"), "revision": revision and revision + "+" * changed}
 
 
 def plain(value: Any) -> Any:

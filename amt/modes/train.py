@@ -1,5 +1,6 @@
 """`--mode=train`: train finder and perception, amt's or VMT, on a data set in the DexYCB layout."""
 
+import contextlib
 import dataclasses
 import math
 import sys
@@ -26,12 +27,14 @@ from amt.models import dinov2, weights
 from amt.models.encoder import Dinov2Encoder
 from amt.models.factory import FAMILIES, from_settings
 from amt.models.perception import Amt
-from amt.modes.common import Progress
+from amt.modes.common import Progress, code_version, plain
 from amt.training import sharding
+from amt.training.checkpoint import Checkpoints
 from amt.training.feed import Feed, augmented_feed, cached_feed, host_feed
 from amt.training.loop import LoopConfig, make_average, train
 from amt.training.optimizer import OptimizerConfig
 from amt.training.step import Objective, init_params
+from amt.training.stopping import StopRequest
 
 STAGES = {  # and what each still lacks
     "1a": "",
@@ -41,6 +44,8 @@ STAGES = {  # and what each still lacks
 }
 FLOAT8_CAPABILITY = 8.9  # of NVIDIA GPUs, from Ada and Hopper on
 VALIDATION_SAMPLES = 512
+PERCEPTION_SCORES = ("val_mpjpe_mm", "val_spread_ratio", "val_attention_entropy", "val_least_attention_entropy")
+FINDER_SCORES = ("val_finder_miss_share",)
 MEAN_SAMPLES = 4000  # of the training set, for the baseline
 
 
@@ -54,6 +59,7 @@ def transform_config(config, component: str = "all") -> TransformConfig:
 def run(config, workdir: Path, input: str | None) -> dict:
     check_stage(config)
     model, settings = build_model(config)
+    _check_best_metric(config.train.best_metric, model)
     backbone = _backbone(config, model)
     roots = find_roots(config.data.root)
     source = open_mixed(roots, config.data.split, config.data.part)
@@ -72,7 +78,14 @@ def run(config, workdir: Path, input: str | None) -> dict:
         print(f"not in {config.train.start_from}, so fresh: {', '.join(fresh)}", file=sys.stderr)
     taught = _contacts_taught(config, source, fresh)
     start = time.monotonic()
-    with Progress(optimizer.steps, "steps", silent=jax.process_index() > 0) as progress:
+    with (
+        Checkpoints(
+            workdir / "checkpoints", about(config, settings), config.train.keep_checkpoints, config.train.resume
+        ) as checkpoints,
+        contextlib.closing(feed.iterator),  # its worker processes
+        Progress(optimizer.steps, "steps", silent=jax.process_index() > 0) as progress,
+        StopRequest() as stop,
+    ):
         state, scores = train(
             model,
             hand,
@@ -82,11 +95,12 @@ def run(config, workdir: Path, input: str | None) -> dict:
             loop,
             objective(config, len(source)),
             mesh,
-            settings,
+            checkpoints,
             workdir,
             progress,
             params,
             config.seed,
+            stop,
         )
     mean = baseline.measure(
         Readable(source, quarantine), MEAN_SAMPLES, transforms.crop_margin, transforms.min_visible_share
@@ -118,6 +132,27 @@ def build_model(config) -> tuple[Amt, dict]:
     if config.train.blocks.dtype == "float8":
         check_float8(jax.devices()[0])
     return model, settings
+
+
+def about(config, settings: dict) -> dict:
+    """What checkpoints say of the run; it goes on with the same architecture and the same way to read."""
+    workers = config.data.num_workers if config.data.feed == "stream" else 0
+    return {
+        "architecture": settings,
+        "iterator": {
+            "config.data.feed": config.data.feed,
+            "config.data.num_workers": workers,
+            "number of processes": jax.process_count(),
+        },
+        "config": plain(config.to_dict()),
+        "code": code_version(),
+    }
+
+
+def _check_best_metric(name: str, model: Amt) -> None:
+    scores = PERCEPTION_SCORES + (FINDER_SCORES if model.finder else ())
+    if name not in scores:
+        raise UserError(f"config.train.best_metric={name}: expected one of {', '.join(scores)}")
 
 
 def check_stage(config) -> None:

@@ -11,11 +11,11 @@ from amt.training.step import SKIPPED
 
 
 class Health:
-    """Looks at the scalars of every step; `skipped` counts the updates that the step left out since the start."""
+    """Looks at the scalars of every step; `skipped` counts the updates that were left out since the run began."""
 
-    def __init__(self, most_in_a_row: int):
+    def __init__(self, most_in_a_row: int, skipped: int = 0):
         self.most_in_a_row = most_in_a_row
-        self.skipped = 0
+        self.skipped = skipped
 
     def look(self, step: int, scalars: Mapping[str, float]) -> bool:
         """Whether the step was an update; one that was not is told on stderr, with the terms and components to blame.

@@ -1,18 +1,17 @@
 """The training loop: feed, step, log, save."""
 
-import csv
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from amt.errors import UserError
+from amt.errors import Stopped, UserError
 from amt.hand import HandModel
 from amt.models.factory import frozen_parameters
 from amt.models.perception import Amt
@@ -22,7 +21,8 @@ from amt.training.feed import Feed
 from amt.training.health import Health
 from amt.training.optimizer import OptimizerConfig, belongs, make_optimizer
 from amt.training.sharding import path_name
-from amt.training.step import SKIPPED, Objective, TrainState, create_state, make_train_step
+from amt.training.step import Objective, TrainState, create_state, make_train_step
+from amt.training.writers import Image, MetricLog, open_writers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +35,9 @@ class LoopConfig:
     eval_every: int
     checkpoint_every: int
     max_skipped: int
-    resume: bool
+    best_metric: str
     sigma_reparam: bool
+    wandb_project: str
 
 
 def train(
@@ -48,27 +49,30 @@ def train(
     loop: LoopConfig,
     objective: Objective,
     mesh: jax.sharding.Mesh,
-    settings: Mapping[str, Any],
+    checkpoints: Checkpoints,
     workdir: Path,
     progress: Any,
     params: dict,
     seed: int,
+    stop: Callable[[int], bool] = lambda step: False,
+    draw: Callable[[dict], Image] | None = None,
 ) -> tuple[TrainState, dict[str, float]]:
-    """Train up to `optimizer_config.steps` steps from the newest checkpoint in `workdir`, if it may, else `params`.
+    """Train up to `optimizer_config.steps` steps from the newest of `checkpoints`, if there is one, else `params`.
 
-    `settings` is the architecture that checkpoints belong to, `seed` that of dropout. `validate` scores the averaged
-    parameters. `progress` is told the steps done (`update`, or `skip` for those of an earlier run) and a line about
-    them. Scalars go to `workdir`/scalars.csv.
-    Raises `UserError` for a component that there is not, for checkpoints of another configuration, and where
-    `loop.max_skipped` updates in a row are not finite.
+    `seed` is that of dropout. `validate` scores the averaged parameters, `draw` makes a picture of what they predict.
+    `progress` is told the steps done (`update`, or `skip` for those of an earlier run) and a line about them. Scalars
+    and pictures go to `workdir` (`amt.training.writers`). `stop` is asked after each step whether to save and end.
+    Returns the state, its scores and, where a checkpoint has been scored, `best_step` and `best_` + the metric.
+    Raises `UserError` for a component that there is not, for checkpoints of another configuration, on a full disk, and
+    where `loop.max_skipped` updates in a row are not finite; `Stopped` where `stop` says so.
     """
     sharding.check_batch(loop.batch_size, mesh, "config.train.batch_size")
-    checkpoints = Checkpoints(workdir / "checkpoints", settings)
     _check_component(params, objective.component)
     optimizer = make_optimizer(optimizer_config, objective.component, frozen_parameters(model))
     state = create_state(params, optimizer, mesh, loop.sigma_reparam, objective.component)
-    if loop.resume and (restored := checkpoints.restore(state, feed.iterator)) is not None:
-        state = restored
+    before = {"means": [], "scores": {}, "skipped": 0}
+    if (restored := checkpoints.restore(state, feed.iterator)) is not None:
+        state, before = restored
     step_fn = make_train_step(
         model,
         optimizer,
@@ -82,30 +86,41 @@ def train(
         optimizer_config.accumulation,
     )
     average = make_average(mesh)
-    first = int(state.step)
+    first, last = int(state.step), optimizer_config.steps
     if first:
         progress.skip(first, f"resumed at step {first}")
-    scores: dict[str, float] = {}
-    health = Health(loop.max_skipped)
-    log = _Scalars(workdir / "scalars.csv", loop.batch_size * loop.accumulation, health)
-    for step in range(first, optimizer_config.steps):
-        waited = time.monotonic()
-        fed = feed.place(next(feed.iterator))
-        waited = time.monotonic() - waited
-        state, metrics = step_fn(state, fed)
-        # The device works on this step while the host logs the one before.
-        line = log.add(step + 1, metrics, waited, last=(step + 1) % loop.log_every == 0)
-        progress.update(1, line)
-        done = step + 1 == optimizer_config.steps
-        if (step + 1) % loop.eval_every == 0 or done:
-            scores = dict(validate(average(state)))
-            log.write(step + 1, scores)
-            progress.update(0, "  ".join(f"{k} {v:.4g}" for k, v in scores.items()))
-        if (step + 1) % loop.checkpoint_every == 0 or done:
-            log.flush()
-            checkpoints.save(step + 1, state, feed.iterator)
-    checkpoints.close()
-    return state, scores | {"skipped_updates": health.skipped}
+    scores, health = before["scores"], Health(loop.max_skipped, before["skipped"])
+    with contextlib.closing(open_writers(workdir, loop.wandb_project, checkpoints.about, first)) as writers:
+        log = MetricLog(writers, loop.batch_size * loop.accumulation, health, before["means"])
+        for step in range(first + 1, last + 1):
+            waited = time.monotonic()
+            fed = feed.place(next(feed.iterator))
+            waited = time.monotonic() - waited
+            state, metrics = step_fn(state, fed)
+            # The device works on this step while the host logs the one before.
+            progress.update(1, log.add(step, metrics, waited, last=step % loop.log_every == 0))
+            checkpoints.check()
+            evaluate = step % loop.eval_every == 0 or step == last
+            if evaluate:
+                averaged = average(state)
+                scores = dict(validate(averaged))
+                writers.write_scalars(step, scores)
+                if draw:
+                    writers.write_image(step, draw(averaged))
+                progress.update(0, "  ".join(f"{k} {v:.4g}" for k, v in scores.items()))
+            stopping = stop(step) and step < last
+            if step % loop.checkpoint_every == 0 or step == last or stopping:
+                log.flush()
+                so_far = {"means": log.means, "scores": scores, "skipped": health.skipped}
+                checkpoints.save(step, state, feed.iterator, so_far, scores[loop.best_metric] if evaluate else None)
+            if stopping:
+                raise Stopped(
+                    f"stopped after step {step} of {last}, which is saved; run the same command again to go on"
+                )
+    scores |= {"skipped_updates": health.skipped}
+    if checkpoints.best:
+        scores |= {"best_step": checkpoints.best[0], f"best_{loop.best_metric}": checkpoints.best[1]}
+    return state, scores
 
 
 def make_average(mesh: jax.sharding.Mesh) -> Callable[[TrainState], dict]:
@@ -121,62 +136,3 @@ def _check_component(params: dict, component: str) -> None:
         parts = sorted({"/".join(p.split("/")[: 1 + p.startswith("perception/")]) for p in paths} - {"finder"})
         known = ", ".join(["all", *(n for n in ("finder", "perception") if any(belongs(p, n) for p in paths)), *parts])
         raise UserError(f"config.train.component={component}: this model has no such part; expected one of {known}")
-
-
-class _Scalars:
-    """Reads metrics one step late, keeps the means since the last line, appends them to a CSV."""
-
-    def __init__(self, path: Path, batch_size: int, health: Health):
-        self.path, self.batch_size, self.health = path, batch_size, health
-        self.pending: tuple[int, dict] | None = None
-        self.sums: list[dict[str, float]] = []
-        self.steps, self.waited, self.start = 0, 0.0, time.monotonic()
-
-    def add(self, step: int, metrics: dict[str, jax.Array], waited: float, last: bool) -> str:
-        self.flush()
-        self.pending = (step, metrics)
-        self.waited += waited
-        if not last:
-            return ""
-        self.flush()
-        seconds = time.monotonic() - self.start
-        means = {k: float(np.mean([s[k] for s in self.sums])) for k in (self.sums or [{}])[0]}
-        speed = {
-            "samples_per_s": self.batch_size * self.steps / seconds,
-            "input_wait_share": self.waited / seconds,
-            "skipped_updates": self.health.skipped,
-        }
-        self.write(step, {**means, **speed})
-        self.sums, self.steps, self.waited, self.start = [], 0, 0.0, time.monotonic()
-        return "  ".join(
-            (
-                f"loss {means.get('loss', np.nan):.3f}",
-                *[f"hand {means[k] * 100:.1f} mm" for k in ("hand_refined", "hand_coarse") if k in means][:1],
-                f"{speed['samples_per_s']:.0f} samples/s",
-                f"input wait {speed['input_wait_share']:.0%}",
-            )
-        )
-
-    def flush(self) -> None:
-        """Fetch the pending metrics; those of updates that were left out do not count in the means."""
-        if self.pending is None:
-            return
-        step, metrics = self.pending
-        self.pending = None
-        values = {k: float(v) for k, v in metrics.items()}
-        self.steps += 1
-        if self.health.look(step, values):
-            del values[SKIPPED]
-            self.sums.append(values)
-
-    def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Append rows of step, name, value; the first process alone does."""
-        if jax.process_index():
-            return
-        new = not self.path.exists()
-        rows: Iterable = [(step, k, f"{v:.6g}") for k, v in scalars.items()]
-        with self.path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(("step", "name", "value"))
-            writer.writerows(rows)

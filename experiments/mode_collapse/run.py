@@ -26,6 +26,7 @@ from amt.data.pipeline import eval_batches
 from amt.data.quarantine import Quarantine
 from amt.modes import train as training
 from amt.training import sharding
+from amt.training.checkpoint import Checkpoints
 from amt.training.feed import cached_feed
 from amt.training.loop import LoopConfig, train
 from configs import vmt
@@ -113,7 +114,8 @@ class Study:
         order = cache_iterator(self.source, self.parts, config.train.batch_size, seed)
         # Augmentation has one seed in all runs: it is a constant of the program, which is then compiled once a variant.
         feed = cached_feed(order, self.cache, self.mesh, self.augmentation, 0)
-        with tempfile.TemporaryDirectory() as folder:
+        about = {"architecture": architecture, "iterator": {}}
+        with tempfile.TemporaryDirectory() as folder, Checkpoints(Path(folder), about) as checkpoints:
             _, scores = train(
                 model,
                 self.hand,
@@ -123,7 +125,7 @@ class Study:
                 LoopConfig(**{f.name: config.train[f.name] for f in dataclasses.fields(LoopConfig)}),
                 training.objective(config, len(self.source)),
                 self.mesh,
-                architecture,
+                checkpoints,
                 Path(folder),
                 Silent(),
                 training.fresh_params(config, model, self.hand),

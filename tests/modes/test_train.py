@@ -41,7 +41,6 @@ def trained(config, root, tmp_path_factory):
 @pytest.mark.slow
 def test_a_stopped_run_ends_where_an_unstopped_one_does(config, trained, tmp_path):
     (tmp_path / "checkpoints").mkdir()
-    shutil.copy(trained / "checkpoints" / "architecture.json", tmp_path / "checkpoints")
     shutil.copytree(trained / "checkpoints" / "step_2", tmp_path / "checkpoints" / "step_2")
     assert train.run(config, tmp_path, None)["steps"] == config.train.steps
     whole, resumed = (weights.load(folder / "weights.safetensors")[0] for folder in (trained, tmp_path))
@@ -193,7 +192,6 @@ def test_out_of_the_device_cache_and_stopped_it_ends_the_same(root, tmp_path):
     assert np.isfinite(train.run(config, tmp_path / "whole", None)["val_mpjpe_mm"])
     checkpoints = tmp_path / "resumed" / "checkpoints"
     checkpoints.mkdir(parents=True)
-    shutil.copy(tmp_path / "whole/checkpoints/architecture.json", checkpoints)
     shutil.copytree(tmp_path / "whole/checkpoints/step_2", checkpoints / "step_2")
     train.run(config, tmp_path / "resumed", None)
     whole, resumed = (weights.load(tmp_path / name / "weights.safetensors")[0] for name in ("whole", "resumed"))

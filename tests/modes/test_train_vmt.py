@@ -60,7 +60,6 @@ def test_the_loss_falls_and_a_collapse_would_be_seen(trained):
 def test_a_stopped_run_ends_where_an_unstopped_one_does(root, trained, tmp_path):
     folder, figures = trained
     (tmp_path / "checkpoints").mkdir()
-    shutil.copy(folder / "checkpoints" / "architecture.json", tmp_path / "checkpoints")
     shutil.copytree(folder / "checkpoints" / "step_15", tmp_path / "checkpoints" / "step_15")
     again = train.run(tiny(root, **LONGER), tmp_path, None)
     assert again["val_mpjpe_mm"] == pytest.approx(figures["val_mpjpe_mm"], rel=1e-3)
