@@ -1,14 +1,12 @@
 """The training loop: feed, step, log, save."""
 
-import csv
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -22,7 +20,8 @@ from amt.training.feed import Feed
 from amt.training.health import Health
 from amt.training.optimizer import OptimizerConfig, belongs, make_optimizer
 from amt.training.sharding import path_name
-from amt.training.step import SKIPPED, Objective, TrainState, create_state, make_train_step
+from amt.training.step import Objective, TrainState, create_state, make_train_step
+from amt.training.writers import Image, MetricLog, open_writers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +36,7 @@ class LoopConfig:
     max_skipped: int
     resume: bool
     sigma_reparam: bool
+    wandb_project: str
 
 
 def train(
@@ -53,12 +53,13 @@ def train(
     progress: Any,
     params: dict,
     seed: int,
+    draw: Callable[[dict], Image] | None = None,
 ) -> tuple[TrainState, dict[str, float]]:
     """Train up to `optimizer_config.steps` steps from the newest checkpoint in `workdir`, if it may, else `params`.
 
     `settings` is the architecture that checkpoints belong to, `seed` that of dropout. `validate` scores the averaged
-    parameters. `progress` is told the steps done (`update`, or `skip` for those of an earlier run) and a line about
-    them. Scalars go to `workdir`/scalars.csv.
+    parameters, `draw` makes a picture of what they predict. `progress` is told the steps done (`update`, or `skip` for
+    those of an earlier run) and a line about them. Scalars and pictures go to `workdir` (`amt.training.writers`).
     Raises `UserError` for a component that there is not, for checkpoints of another configuration, and where
     `loop.max_skipped` updates in a row are not finite.
     """
@@ -87,7 +88,8 @@ def train(
         progress.skip(first, f"resumed at step {first}")
     scores: dict[str, float] = {}
     health = Health(loop.max_skipped)
-    log = _Scalars(workdir / "scalars.csv", loop.batch_size * loop.accumulation, health)
+    writers = open_writers(workdir, loop.wandb_project, settings)
+    log = MetricLog(writers, loop.batch_size * loop.accumulation, health)
     for step in range(first, optimizer_config.steps):
         waited = time.monotonic()
         fed = feed.place(next(feed.iterator))
@@ -98,13 +100,17 @@ def train(
         progress.update(1, line)
         done = step + 1 == optimizer_config.steps
         if (step + 1) % loop.eval_every == 0 or done:
-            scores = dict(validate(average(state)))
-            log.write(step + 1, scores)
+            averaged = average(state)
+            scores = dict(validate(averaged))
+            writers.write_scalars(step + 1, scores)
+            if draw:
+                writers.write_image(step + 1, draw(averaged))
             progress.update(0, "  ".join(f"{k} {v:.4g}" for k, v in scores.items()))
         if (step + 1) % loop.checkpoint_every == 0 or done:
             log.flush()
             checkpoints.save(step + 1, state, feed.iterator)
     checkpoints.close()
+    writers.close()
     return state, scores | {"skipped_updates": health.skipped}
 
 
@@ -121,62 +127,3 @@ def _check_component(params: dict, component: str) -> None:
         parts = sorted({"/".join(p.split("/")[: 1 + p.startswith("perception/")]) for p in paths} - {"finder"})
         known = ", ".join(["all", *(n for n in ("finder", "perception") if any(belongs(p, n) for p in paths)), *parts])
         raise UserError(f"config.train.component={component}: this model has no such part; expected one of {known}")
-
-
-class _Scalars:
-    """Reads metrics one step late, keeps the means since the last line, appends them to a CSV."""
-
-    def __init__(self, path: Path, batch_size: int, health: Health):
-        self.path, self.batch_size, self.health = path, batch_size, health
-        self.pending: tuple[int, dict] | None = None
-        self.sums: list[dict[str, float]] = []
-        self.steps, self.waited, self.start = 0, 0.0, time.monotonic()
-
-    def add(self, step: int, metrics: dict[str, jax.Array], waited: float, last: bool) -> str:
-        self.flush()
-        self.pending = (step, metrics)
-        self.waited += waited
-        if not last:
-            return ""
-        self.flush()
-        seconds = time.monotonic() - self.start
-        means = {k: float(np.mean([s[k] for s in self.sums])) for k in (self.sums or [{}])[0]}
-        speed = {
-            "samples_per_s": self.batch_size * self.steps / seconds,
-            "input_wait_share": self.waited / seconds,
-            "skipped_updates": self.health.skipped,
-        }
-        self.write(step, {**means, **speed})
-        self.sums, self.steps, self.waited, self.start = [], 0, 0.0, time.monotonic()
-        return "  ".join(
-            (
-                f"loss {means.get('loss', np.nan):.3f}",
-                *[f"hand {means[k] * 100:.1f} mm" for k in ("hand_refined", "hand_coarse") if k in means][:1],
-                f"{speed['samples_per_s']:.0f} samples/s",
-                f"input wait {speed['input_wait_share']:.0%}",
-            )
-        )
-
-    def flush(self) -> None:
-        """Fetch the pending metrics; those of updates that were left out do not count in the means."""
-        if self.pending is None:
-            return
-        step, metrics = self.pending
-        self.pending = None
-        values = {k: float(v) for k, v in metrics.items()}
-        self.steps += 1
-        if self.health.look(step, values):
-            del values[SKIPPED]
-            self.sums.append(values)
-
-    def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Append rows of step, name, value; the first process alone does."""
-        if jax.process_index():
-            return
-        new = not self.path.exists()
-        rows: Iterable = [(step, k, f"{v:.6g}") for k, v in scalars.items()]
-        with self.path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(("step", "name", "value"))
-            writer.writerows(rows)
