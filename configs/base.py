@@ -217,6 +217,7 @@ def train() -> dict:
         "best_metric": "val_mpjpe_mm",  # of validation; the lowest is best, of checkpoints at a step that is evaluated
         "component": "all",  # what learns: all, finder, perception, or a part of it as perception/object_decoder
         "start_from": "",  # weights to start from: a folder of --mode=train or a file; empty: fresh ones
+        "wandb_project": "",  # of Weights & Biases, kept on the disk unless $WANDB_MODE=online; empty: none
         "resume": True,  # from the newest checkpoint in the work directory; False: there must be none
         "loss": {  # weights of the terms, in the units of amt/losses; 0 leaves one out. Heatmaps lead: they teach the
             # image encoder fastest. Objects and contacts weigh little: Adam scales their own layers up, the encoder

@@ -28,6 +28,7 @@ from amt.models.encoder import Dinov2Encoder
 from amt.models.factory import FAMILIES, from_settings
 from amt.models.perception import Amt
 from amt.modes.common import Progress, code_version, plain
+from amt.structs import Batch
 from amt.training import sharding
 from amt.training.checkpoint import Checkpoints
 from amt.training.feed import Feed, augmented_feed, cached_feed, host_feed
@@ -35,6 +36,10 @@ from amt.training.loop import LoopConfig, make_average, train
 from amt.training.optimizer import OptimizerConfig
 from amt.training.step import Objective, init_params
 from amt.training.stopping import StopRequest
+from amt.training.writers import Image
+from amt.viz.sheet import contact_sheet
+
+Perceive = Callable[[dict, Batch], tuple[jax.Array, jax.Array]]
 
 STAGES = {  # and what each still lacks
     "1a": "",
@@ -46,6 +51,7 @@ FLOAT8_CAPABILITY = 8.9  # of NVIDIA GPUs, from Ada and Hopper on
 VALIDATION_SAMPLES = 512
 PERCEPTION_SCORES = ("val_mpjpe_mm", "val_spread_ratio", "val_attention_entropy", "val_least_attention_entropy")
 FINDER_SCORES = ("val_finder_miss_share",)
+PICTURES = 8  # crops on the sheet of each evaluation
 MEAN_SAMPLES = 4000  # of the training set, for the baseline
 
 
@@ -77,6 +83,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
     if fresh:
         print(f"not in {config.train.start_from}, so fresh: {', '.join(fresh)}", file=sys.stderr)
     taught = _contacts_taught(config, source, fresh)
+    perceive = perceiver(model, hand)
     start = time.monotonic()
     with (
         Checkpoints(
@@ -90,7 +97,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
             model,
             hand,
             feed,
-            validation(model, hand, held_out),
+            validation(model, perceive, held_out),
             optimizer,
             loop,
             objective(config, len(source)),
@@ -101,6 +108,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
             params,
             config.seed,
             stop,
+            pictures(perceive, held_out),
         )
     mean = baseline.measure(
         Readable(source, quarantine), MEAN_SAMPLES, transforms.crop_margin, transforms.min_visible_share
@@ -312,17 +320,41 @@ def _start(config, model, hand, backbone: dict | None) -> tuple[dict, list[str]]
     return unflatten_dict(flat, sep="."), sorted({".".join(k.split(".")[:2]) for k in fresh})
 
 
-def validation(model: Amt, hand, batches: list) -> Callable[[dict], dict[str, float]]:
-    """Figures on held-out `eval_batches`, enough to watch a run: root-relative MPJPE on label crops, what
-    shows a collapse (the spread of predictions over that of the labels, the attention's entropy over that of even
-    attention, in the mean and of the least head), and, where there is a finder, the share of frames in which its mean
-    joint is further than half the hand's extent from the true one.
-    """
+def perceiver(model: Amt, hand) -> Perceive:
+    """Joints (metres, in the crop's camera) and entropy shares of the attention of a batch, compiled."""
 
     @jax.jit
     def perceive(params, b):
         out, stored = model.apply({"params": params}, b.image, b.K, hand, method="perceive", mutable=["entropy"])
         return out.joints, metrics.entropy_shares(stored)
+
+    return perceive
+
+
+def pictures(perceive: Perceive, batches: list) -> Callable[[dict], Image] | None:
+    """Held-out crops, evenly spaced over `eval_batches`, with predicted and labelled skeletons; None without hands."""
+    samples = [(k, i) for k, (batch, real) in enumerate(batches) for i in np.flatnonzero(real & batch.hand_visible)]
+    chosen = samples[:: max(1, len(samples) // PICTURES)][:PICTURES]
+    if not chosen:
+        return None
+    size = len(batches[0][1])  # of the program that validation compiled
+    each = [jax.tree.map(lambda x, i=i: x[i], batches[k][0]) for k, i in chosen]
+    shown = jax.tree.map(lambda *x: np.resize(np.stack(x), (size, *x[0].shape)), *each)
+
+    def draw(params) -> Image:
+        joints = np.asarray(perceive(params, shown)[0])
+        parts = (shown.image, shown.K, joints, shown.joints_3d, shown.joints_valid)
+        return contact_sheet(*(x[: len(chosen)] for x in parts))
+
+    return draw
+
+
+def validation(model: Amt, perceive: Perceive, batches: list) -> Callable[[dict], dict[str, float]]:
+    """Figures on held-out `eval_batches`, enough to watch a run: root-relative MPJPE on label crops, what
+    shows a collapse (the spread of predictions over that of the labels, the attention's entropy over that of even
+    attention, in the mean and of the least head), and, where there is a finder, the share of frames in which its mean
+    joint is further than half the hand's extent from the true one.
+    """
 
     find = jax.jit(lambda params, b: model.apply({"params": params}, b.frame, method="find").uv)
 

@@ -70,7 +70,7 @@ def train(
     _check_component(params, objective.component)
     optimizer = make_optimizer(optimizer_config, objective.component, frozen_parameters(model))
     state = create_state(params, optimizer, mesh, loop.sigma_reparam, objective.component)
-    before = {"means": [], "scores": {}, "skipped": 0}
+    before = {"metrics": [], "scores": {}, "skipped": 0}
     if (restored := checkpoints.restore(state, feed.iterator)) is not None:
         state, before = restored
     step_fn = make_train_step(
@@ -91,7 +91,7 @@ def train(
         progress.skip(first, f"resumed at step {first}")
     scores, health = before["scores"], Health(loop.max_skipped, before["skipped"])
     with contextlib.closing(open_writers(workdir, loop.wandb_project, checkpoints.about, first)) as writers:
-        log = MetricLog(writers, loop.batch_size * loop.accumulation, health, before["means"])
+        log = MetricLog(writers, loop.batch_size * loop.accumulation, health, before["metrics"])
         for step in range(first + 1, last + 1):
             waited = time.monotonic()
             fed = feed.place(next(feed.iterator))
@@ -111,7 +111,7 @@ def train(
             stopping = stop(step) and step < last
             if step % loop.checkpoint_every == 0 or step == last or stopping:
                 log.flush()
-                so_far = {"means": log.means, "scores": scores, "skipped": health.skipped}
+                so_far = {"metrics": log.metrics, "scores": scores, "skipped": health.skipped}
                 checkpoints.save(step, state, feed.iterator, so_far, scores[loop.best_metric] if evaluate else None)
             if stopping:
                 raise Stopped(

@@ -101,14 +101,15 @@ def draw_overlay(
     return canvas.image
 
 
-def draw_skeleton(canvas: Canvas, joints: Float[np.ndarray, "21 3"]) -> None:
-    """Bones from the wrist to the tips in the DexYCB order, one colour a finger."""
-    for finger, color in enumerate(FINGER_COLORS.values()):
+def draw_skeleton(canvas: Canvas, joints: Float[np.ndarray, "21 3"], color: tuple[int, int, int] | None = None) -> None:
+    """Bones from the wrist to the tips in the DexYCB order, in one `color` or one a finger."""
+    for finger, own in enumerate(FINGER_COLORS.values()):
+        shade = color or own
         chain = [0, *range(1 + 4 * finger, 5 + 4 * finger)]
         for a, b in zip(chain[:-1], chain[1:], strict=True):
-            canvas.line(joints[a], joints[b], color, 2.0)
+            canvas.line(joints[a], joints[b], shade, 2.0)
         for joint in chain[1:]:
-            canvas.dot(joints[joint], color, 2.5)
+            canvas.dot(joints[joint], shade, 2.5)
     canvas.dot(joints[0], OUTLINE, 3.0)
 
 

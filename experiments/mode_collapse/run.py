@@ -135,7 +135,7 @@ class Study:
 
     def scoring(self, model):
         """`--mode=train`'s validation, and the error in the camera's frame."""
-        watch = training.validation(model, self.hand, self.held_out)
+        watch = training.validation(model, training.perceiver(model, self.hand), self.held_out)
         perceive = jax.jit(
             lambda params, b: model.apply({"params": params}, b.image, b.K, self.hand, method="perceive").joints
         )
