@@ -28,9 +28,9 @@ from amt.modes.train import (
 )
 from amt.structs import Batch
 from amt.training.feed import Prepare, augment_on_devices
-from amt.training.plan import Plan, largest_batch, plan_step, topology_devices, virtual_devices
+from amt.training.plan import NO_ROOM, Plan, largest_batch, read_plan, topology_devices, virtual_devices
 from amt.training.sharding import check_batch, make_mesh, num_batch_parts
-from amt.training.step import initial_state, make_optimizer
+from amt.training.step import initial_state, make_optimizer, make_train_step
 
 FIRST = 8  # samples of a device that the search for a batch begins with
 CROP_FIELDS_END = "contact_known"  # the last field of `Batch` that a finder alone does without
@@ -75,8 +75,8 @@ def describe_plan(config, devices: list[jax.Device]) -> dict:
     made = planner.plan(size)
     if made is None:
         raise UserError(
-            f"config.train.batch_size={size}: the compiler finds no room for the step on {devices[0].device_kind}; lower it, or "
-            "let config.plan.find_batch=True look for one that fits"
+            f"config.train.batch_size={size}: the compiler finds no room for the step on {devices[0].device_kind}; "
+            "lower it, or let config.plan.find_batch=True look for one that fits"
         )
     figures |= {"batch_size": size, "fits": made.peak <= budget, **_figures(made)}
     print_plan(made, size, mesh)
@@ -121,29 +121,31 @@ class Planner:
         self.state = jax.eval_shape(make, params)
         self.plans: dict[int, Plan | None] = {}
 
+    def compile(self, size: int) -> tuple[jax.stages.Compiled, Batch]:
+        """The train step for a batch size, and the abstract batch that it takes beside `self.state`."""
+        batch, prepare = abstract_feed(self.config, size, self.mesh)
+        goal = objective(with_batch(self.config, size), size)  # an epoch of any length takes the same
+        decay = self.config.train.ema_decay
+        step = make_train_step(self.model, self.optimizer, goal, decay, self.hand, self.state, self.mesh, prepare)
+        return step.lower(self.state, batch).compile(), batch
+
     def plan(self, size: int) -> Plan | None:
-        """None where the compiler finds that it does not fit."""
+        """None where the compiler finds that it does not fit, as a TPU's does."""
         if size not in self.plans:
             start = time.monotonic()
             print(
                 f"compiling the train step: batch {size} on {self.mesh.size} devices ...", file=sys.stderr, flush=True
             )
-            batch, prepare = abstract_feed(self.config, size, self.mesh)
-            goal = objective(with_batch(self.config, size), size)  # an epoch of any length takes the same
-            self.plans[size] = plan_step(
-                self.model,
-                self.optimizer,
-                goal,
-                self.config.train.ema_decay,
-                self.hand,
-                self.state,
-                batch,
-                self.mesh,
-                prepare,
-            )
-            made = self.plans[size]
+            try:
+                compiled, batch = self.compile(size)
+                made = read_plan(compiled, self.state, batch, self.mesh)
+            except jax.errors.JaxRuntimeError as error:
+                if NO_ROOM not in str(error):
+                    raise
+                made = None
             found = "does not fit, says the compiler" if made is None else f"{_gb(made.peak)} on each device"
             print(f"  {found} ({time.monotonic() - start:.0f} s)", file=sys.stderr, flush=True)
+            self.plans[size] = made
         return self.plans[size]
 
     def largest(self, budget: float, first: int) -> int:

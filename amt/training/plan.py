@@ -9,19 +9,15 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 from jax.sharding import Mesh
 
 from amt.errors import UserError
-from amt.hand import HandModel
 from amt.structs import Batch
 from amt.training.collectives import Traffic, traffic
-from amt.training.feed import Prepare
 from amt.training.sharding import batch_sharding, tree_shardings
-from amt.training.step import Objective, TrainState, make_train_step
+from amt.training.step import TrainState
 
 NO_ROOM = "RESOURCE_EXHAUSTED"  # what a TPU's compiler says of a program that does not fit
 
@@ -77,31 +73,6 @@ def topology_devices(name: str) -> Sequence[jax.Device]:
             f"config.plan.topology={name}: libtpu does not know it ({str(error).splitlines()[0]}); "
             "expected a TPU and its grid, as v5e:2x2, v5e:16x16 or v4:2x2x1"
         ) from error
-
-
-def plan_step(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    objective: Objective,
-    ema_decay: float,
-    hand: HandModel,
-    state: TrainState,
-    batch: Batch,
-    mesh: Mesh,
-    prepare: Prepare | None = None,
-) -> Plan | None:
-    """Compiles the train step of `amt.training.step` for an abstract state and batch.
-
-    None where the compiler finds that it does not fit, as a TPU's does.
-    """
-    step = make_train_step(model, optimizer, objective, ema_decay, hand, state, mesh, prepare)
-    try:
-        compiled = step.lower(state, batch).compile()
-    except jax.errors.JaxRuntimeError as error:
-        if NO_ROOM in str(error):
-            return None
-        raise
-    return read_plan(compiled, state, batch, mesh)
 
 
 def read_plan(compiled: jax.stages.Compiled, state: TrainState, batch: Batch, mesh: Mesh) -> Plan:
