@@ -64,23 +64,24 @@ def describe_plan(config, devices: list[jax.Device]) -> dict:
     """
     plan, size = config.plan, config.train.batch_size
     mesh = make_mesh(**config.mesh, devices=devices)
+    parts = num_batch_parts(mesh)
+    if size != AUTO:
+        check_batch(size, mesh, "config.train.batch_size")
     budget = plan.memory_gb * 1e9 or config.train.memory_share * free_bytes(devices[0])
     planner = Planner(config, mesh)
     figures = {"devices": mesh.size, "kind": devices[0].device_kind, "mesh": dict(mesh.shape)}
     if plan.find_batch or size == AUTO:
-        found = planner.largest(budget, FIRST * num_batch_parts(mesh) if size == AUTO else size)
+        found = planner.largest(budget, FIRST * parts if size == AUTO else size)
         figures |= {"memory_bytes": int(budget), "largest_batch": found}
-        size = (found or num_batch_parts(mesh)) if size == AUTO else size
-    check_batch(size, mesh, "config.train.batch_size")
+        size = max(found, parts) if size == AUTO else size
     made = planner.plan(size)
     if made is None:
         raise UserError(
             f"config.train.batch_size={size}: the compiler finds no room for the step on {devices[0].device_kind}; "
             "lower it, or let config.plan.find_batch=True look for one that fits"
         )
-    figures |= {"batch_size": size, "fits": made.peak <= budget, **_figures(made)}
     print_plan(made, size, mesh)
-    return figures
+    return {**figures, "batch_size": size, "fits": made.peak <= budget, **_figures(made)}
 
 
 def choose_batch(config, mesh: Mesh) -> int:

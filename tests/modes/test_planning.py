@@ -60,6 +60,7 @@ def test_auto_takes_what_fits_and_keeps_it(monkeypatch, tmp_path):
         def __init__(self, peak):
             self.peak = peak
 
+    monkeypatch.setattr(planning.Planner, "__init__", lambda self, config, mesh: setattr(self, "mesh", mesh))
     monkeypatch.setattr(planning.Planner, "plan", lambda self, size: Made(1e6 + 1e4 * size))
     monkeypatch.setattr(planning, "free_bytes", lambda device: 2e6)
     config, mesh = demo.get_config("tiny"), make_mesh(-1, 1, 1)
