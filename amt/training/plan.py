@@ -69,6 +69,11 @@ def topology_devices(name: str) -> Sequence[jax.Device]:
             raise UserError(
                 f"config.plan.topology={name}: needs libtpu, which compiles for TPUs; pip install 'amt[aot]'"
             ) from error
+        if "lockfile" in str(error):
+            raise UserError(
+                f"config.plan.topology={name}: another process on this machine uses libtpu, which serves one at a time; "
+                "wait until it ends, or remove /tmp/libtpu_lockfile where there is none"
+            ) from error
         raise UserError(
             f"config.plan.topology={name}: libtpu does not know it ({str(error).splitlines()[0]}); "
             "expected a TPU and its grid, as v5e:2x2, v5e:16x16 or v4:2x2x1"

@@ -52,7 +52,11 @@ def test_more_virtual_devices_than_there_are():
 
 @pytest.mark.parametrize(
     ("error", "says"),
-    [("JAX TPU support not installed", "needs libtpu"), ("INVALID_ARGUMENT: Invalid TPU", "does not know it")],
+    [
+        ("JAX TPU support not installed", "needs libtpu"),
+        ("ABORTED: Internal error when accessing libtpu multi-process lockfile", "another process"),
+        ("INVALID_ARGUMENT: Invalid TPU", "does not know it"),
+    ],
 )
 def test_a_topology_that_cannot_be_had(error, says, monkeypatch):
     def refuse(**_):
