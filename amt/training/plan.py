@@ -71,7 +71,7 @@ def topology_devices(name: str) -> Sequence[jax.Device]:
             ) from error
         if "lockfile" in str(error):
             raise UserError(
-                f"config.plan.topology={name}: another process on this machine uses libtpu, which serves one at a time; "
+                f"config.plan.topology={name}: another process here uses libtpu, which serves one at a time; "
                 "wait until it ends, or remove /tmp/libtpu_lockfile where there is none"
             ) from error
         raise UserError(
