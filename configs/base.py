@@ -5,7 +5,7 @@ Sizes are those of the full perception model (an accelerator's); `configs/demo.p
 
 from collections.abc import Callable, Mapping
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 
 def get_variant(name: str, variants: Mapping[str, Callable[[ConfigDict], None]]) -> ConfigDict:
@@ -39,6 +39,7 @@ def get_config() -> ConfigDict:
             "finder": finder(),
             "backbone": backbone(),
             "train": train(),
+            "plan": plan(),
             "eval": evaluate(),
             "camera": camera(),
             "predict": predict(),
@@ -185,7 +186,10 @@ def train() -> dict:
         "stage": "1b",  # 1a one component, 1b all of perception, 2 and 3 as in configs/stage2.py and stage3.py
         "steps": 100_000,  # updates
         "epochs": 0.0,  # of the training set; where it is not 0 it counts instead of steps
-        "batch_size": 64,  # samples that pass through the network at once, over all devices
+        # Samples that pass through the network at once, over all devices; auto: the largest whose step fits
+        # memory_share of what a device has free, found by compiling
+        "batch_size": FieldReference(64, field_type=object),
+        "memory_share": 0.9,  # of free memory, for batch_size=auto; the rest is for evaluation and fragments
         "accumulation": 1,  # so many batches make an update
         "learning_rate": 5e-4,  # peak
         "learning_rate_floor": 1e-6,  # which the cosine ends at
@@ -259,6 +263,17 @@ def train() -> dict:
             "finder_side": 0.2,
             "finder_presence": 0.2,
         },
+    }
+
+
+def plan() -> dict:
+    """Of --mode=describe: compiles the train step ahead of time for config.mesh over these devices; takes minutes."""
+    return {
+        "enabled": False,
+        "devices": 0,  # virtual ones of this machine's CPU; 0: the devices that are here
+        "topology": "",  # a TPU's, as v5e:4x4, for which the extra aot (libtpu) compiles; empty: none
+        "memory_gb": 0.0,  # of one device, 1e9 bytes; 0: train.memory_share of what one has free here
+        "find_batch": False,  # also the largest batch that fits, by compiling several
     }
 
 

@@ -1,4 +1,6 @@
-"""`--mode=describe`: what the model's components cost for one sample; nothing is allocated, no data are read."""
+"""`--mode=describe`: what the model's components cost for one sample, and what the train step takes on a mesh
+(`config.plan`); nothing is allocated, no data are read.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ from amt import hand as hand_model
 from amt.errors import UserError
 from amt.models import cost, weights
 from amt.models.factory import build, build_vmt, frozen_parameters
+from amt.modes.planning import describe_plan, planned_devices
 from amt.training.optimizer import belongs
 
 COMPONENTS = {  # paths in the model by name; what lies in none of them belongs to the empty path
@@ -56,6 +59,7 @@ class Subject(NamedTuple):
 
 
 def run(config, workdir: Path, input: str | None) -> dict:
+    devices = planned_devices(config) if config.plan.enabled else []
     subject = _subject(config)
     components = COMPONENTS[config.family]
 
@@ -80,7 +84,8 @@ def run(config, workdir: Path, input: str | None) -> dict:
     ]
     print_components(rows)
     totals = {key: sum(row[key] for row in rows) for key in COLUMNS}
-    return {**totals, "outputs": outputs[""], "components": rows}
+    plan = {"plan": describe_plan(config, devices)} if devices else {}
+    return {**totals, "outputs": outputs[""], "components": rows, **plan}
 
 
 def print_components(rows: list[dict]) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import math
 import sys
 import time
@@ -27,7 +28,7 @@ from amt.models import dinov2, weights
 from amt.models.encoder import Dinov2Encoder
 from amt.models.factory import FAMILIES, from_settings
 from amt.models.perception import Amt
-from amt.modes.common import Progress, code_version, plain
+from amt.modes.common import Progress, code_version, plain, write_json
 from amt.structs import Batch
 from amt.training import sharding
 from amt.training.checkpoint import Checkpoints
@@ -53,6 +54,7 @@ PERCEPTION_SCORES = ("val_mpjpe_mm", "val_spread_ratio", "val_attention_entropy"
 FINDER_SCORES = ("val_finder_miss_share",)
 PICTURES = 8  # crops on the sheet of each evaluation
 MEAN_SAMPLES = 4000  # of the training set, for the baseline
+AUTO = "auto"  # train.batch_size: planned from the devices' memory
 
 
 def transform_config(config, component: str = "all") -> TransformConfig:
@@ -72,6 +74,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
     transforms = transform_config(config, "all" if model.finder else "perception")
     quarantine = Quarantine(workdir, jax.process_index())
     mesh = sharding.make_mesh(**config.mesh)
+    config = _planned(config, mesh, workdir)
     hand = jax.tree.map(jnp.asarray, hand_model.load())
     learned = transform_config(config, network(config))
     feed = _feed(config, source, learned, mesh, quarantine)
@@ -124,6 +127,28 @@ def run(config, workdir: Path, input: str | None) -> dict:
         **scores,
         "weights": str(workdir / "weights.safetensors"),
     }
+
+
+def with_batch(config, size: int):
+    """The configuration with this `train.batch_size`, which may have been `auto`."""
+    config = config.copy_and_resolve_references()
+    with config.ignore_type():
+        config.train.batch_size = size
+    return config
+
+
+def _planned(config, mesh, workdir: Path):
+    """The configuration with a number for `train.batch_size`: where it is `auto`, that of the run which is resumed."""
+    from amt.modes.planning import choose_batch  # which imports this module
+
+    if config.train.batch_size != AUTO:
+        return config
+    path = workdir / "batch_size.json"
+    if config.train.resume and path.exists():
+        return with_batch(config, json.loads(path.read_text())["batch_size"])
+    size = choose_batch(config, mesh)
+    write_json(path, {"batch_size": size})
+    return with_batch(config, size)
 
 
 def build_model(config) -> tuple[Amt, dict]:

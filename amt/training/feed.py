@@ -38,7 +38,7 @@ def host_feed(iterator: grain.DatasetIterator, mesh: Mesh) -> Feed:
 def augmented_feed(iterator: grain.DatasetIterator, mesh: Mesh, config: AugmentConfig, seed: int) -> Feed:
     """Crops with their surroundings from the host, augmented on the devices."""
     split = batch_sharding(mesh)
-    return Feed(iterator, lambda batch: to_mesh(batch, split), _on_devices(mesh, config, seed, lambda batch: batch))
+    return Feed(iterator, lambda batch: to_mesh(batch, split), augment_on_devices(mesh, config, seed))
 
 
 def cached_feed(iterator: grain.DatasetIterator, cache: Batch, mesh: Mesh, config: AugmentConfig, seed: int) -> Feed:
@@ -46,6 +46,11 @@ def cached_feed(iterator: grain.DatasetIterator, cache: Batch, mesh: Mesh, confi
     split = batch_sharding(mesh)
     prepare = _on_devices(mesh, config, seed, lambda placed: gather(*placed))
     return Feed(iterator, lambda rows: (cache, to_mesh(rows, split)), prepare)
+
+
+def augment_on_devices(mesh: Mesh, config: AugmentConfig, seed: int) -> Prepare:
+    """What `augmented_feed` has done on the devices."""
+    return _on_devices(mesh, config, seed, lambda batch: batch)
 
 
 def _on_devices(mesh: Mesh, config: AugmentConfig, seed: int, read: Callable[[Any], Batch]) -> Prepare:

@@ -1,6 +1,7 @@
 """Where arrays live on the mesh ('data', 'fsdp', 'tensor'): one table for all of the train state."""
 
 import re
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -27,19 +28,19 @@ RULES = (
 )
 
 
-def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
-    """A mesh over all devices; one of the sizes may be -1 and takes what is left.
+def make_mesh(data: int, fsdp: int, tensor: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh over `devices`, or all there are; one of the sizes may be -1 and takes what is left.
 
     Raises `UserError` if the sizes do not multiply to the number of devices.
     """
     sizes = [data, fsdp, tensor]
-    devices = jax.device_count()
+    count = jax.device_count() if devices is None else len(devices)
     if sizes.count(-1) == 1:
-        sizes[sizes.index(-1)] = devices // max(1, -int(np.prod(sizes)))
-    if min(sizes) < 1 or int(np.prod(sizes)) != devices:
+        sizes[sizes.index(-1)] = count // max(1, -int(np.prod(sizes)))
+    if min(sizes) < 1 or int(np.prod(sizes)) != count:
         found = f"data={data}, fsdp={fsdp}, tensor={tensor}"
-        raise UserError(f"config.mesh: {found} does not cover {devices} devices; their product must be {devices}")
-    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3)
+        raise UserError(f"config.mesh: {found} does not cover {count} devices; their product must be {count}")
+    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
 def one_device_mesh() -> Mesh:
@@ -80,8 +81,14 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, BATCH)
 
 
+def num_batch_parts(mesh: Mesh) -> int:
+    """Into how many parts a batch is split."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
 def check_batch(batch_size: int, mesh: Mesh, name: str) -> None:
-    """Raises `UserError` if a batch does not divide over the mesh."""
-    parts = mesh.shape["data"] * mesh.shape["fsdp"]
-    if batch_size % parts:
-        raise UserError(f"{name}={batch_size}: must be a multiple of {parts}, the mesh's data x fsdp")
+    """Raises `UserError` if a batch is not a number of samples, or does not divide over the mesh."""
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise UserError(f"{name}={batch_size}: expected a number of samples above 0; --mode=train also takes auto")
+    if batch_size % num_batch_parts(mesh):
+        raise UserError(f"{name}={batch_size}: must be a multiple of {num_batch_parts(mesh)}, the mesh's data x fsdp")

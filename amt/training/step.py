@@ -85,18 +85,22 @@ def init_params(model: nn.Module, seed: int, image_size: int, frame_size: int, h
     return jax.jit(model.init)(jax.random.key(seed), frame, image, K, hand)["params"]
 
 
+def initial_state(
+    params: dict, optimizer: optax.GradientTransformation, with_gains: bool = False, component: str = "all"
+) -> TrainState:
+    """The state at step 0; `with_gains` for sigma-reparam of a component."""
+    spectral = sigma_reparam.EMPTY
+    if with_gains:
+        params, spectral = sigma_reparam.init(params, lambda path: belongs(path, component))
+    ema, zero = jax.tree.map(jnp.copy, params), jnp.zeros((), jnp.int32)
+    return TrainState(zero, zero, params, ema, optimizer.init(params), spectral)
+
+
 def create_state(
     params: dict, optimizer: optax.GradientTransformation, mesh: Mesh, with_gains: bool = False, component: str = "all"
 ) -> TrainState:
-    """A state at step 0, placed on the mesh by the sharding table; `with_gains` for sigma-reparam of a component."""
-
-    def make(params):
-        spectral = sigma_reparam.EMPTY
-        if with_gains:
-            params, spectral = sigma_reparam.init(params, lambda path: belongs(path, component))
-        ema, zero = jax.tree.map(jnp.copy, params), jnp.zeros((), jnp.int32)
-        return TrainState(zero, zero, params, ema, optimizer.init(params), spectral)
-
+    """The initial state, placed on the mesh by the sharding table."""
+    make = functools.partial(initial_state, optimizer=optimizer, with_gains=with_gains, component=component)
     shardings = tree_shardings(jax.eval_shape(make, params), mesh)
     return jax.jit(make, out_shardings=shardings)(jax.device_get(params))  # the host's are every process's
 
