@@ -6,16 +6,13 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from amt import hand as hand_model
-from amt import metrics
 from amt.data.augmentation import AugmentConfig
 from amt.data.device_cache import cache_iterator, load_cache, num_mesh_parts
 from amt.data.mixed import find_roots, open_mixed
@@ -29,7 +26,7 @@ from amt.models.encoder import Dinov2Encoder
 from amt.models.factory import FAMILIES, from_settings
 from amt.models.perception import Amt
 from amt.modes.common import Progress, code_version, plain, write_json
-from amt.structs import Batch
+from amt.modes.validation import FINDER_SCORES, PERCEPTION_SCORES, perceiver, pictures, validation
 from amt.training import sharding
 from amt.training.checkpoint import Checkpoints
 from amt.training.feed import Feed, augmented_feed, cached_feed, host_feed
@@ -37,10 +34,6 @@ from amt.training.loop import LoopConfig, make_average, train
 from amt.training.optimizer import OptimizerConfig
 from amt.training.step import Objective, init_params
 from amt.training.stopping import StopRequest
-from amt.training.writers import Image
-from amt.viz.sheet import contact_sheet
-
-Perceive = Callable[[dict, Batch], tuple[jax.Array, jax.Array]]
 
 STAGES = {  # and what each still lacks
     "1a": "",
@@ -50,9 +43,6 @@ STAGES = {  # and what each still lacks
 }
 FLOAT8_CAPABILITY = 8.9  # of NVIDIA GPUs, from Ada and Hopper on
 VALIDATION_SAMPLES = 512
-PERCEPTION_SCORES = ("val_mpjpe_mm", "val_spread_ratio", "val_attention_entropy", "val_least_attention_entropy")
-FINDER_SCORES = ("val_finder_miss_share",)
-PICTURES = 8  # crops on the sheet of each evaluation
 MEAN_SAMPLES = 4000  # of the training set, for the baseline
 AUTO = "auto"  # train.batch_size: planned from the devices' memory
 
@@ -343,65 +333,3 @@ def _start(config, model, hand, backbone: dict | None) -> tuple[dict, list[str]]
     fresh = flat.keys() - fits
     flat |= {k: jnp.asarray(given[k]) for k in fits}
     return unflatten_dict(flat, sep="."), sorted({".".join(k.split(".")[:2]) for k in fresh})
-
-
-def perceiver(model: Amt, hand) -> Perceive:
-    """Joints (metres, in the crop's camera) and entropy shares of the attention of a batch, compiled."""
-
-    @jax.jit
-    def perceive(params, b):
-        out, stored = model.apply({"params": params}, b.image, b.K, hand, method="perceive", mutable=["entropy"])
-        return out.joints, metrics.entropy_shares(stored)
-
-    return perceive
-
-
-def pictures(perceive: Perceive, batches: list) -> Callable[[dict], Image] | None:
-    """Held-out crops, evenly spaced over `eval_batches`, with predicted and labelled skeletons; None without hands."""
-    samples = [(k, i) for k, (batch, real) in enumerate(batches) for i in np.flatnonzero(real & batch.hand_visible)]
-    chosen = samples[:: max(1, len(samples) // PICTURES)][:PICTURES]
-    if not chosen:
-        return None
-    size = len(batches[0][1])  # of the program that validation compiled
-    each = [jax.tree.map(lambda x, i=i: x[i], batches[k][0]) for k, i in chosen]
-    shown = jax.tree.map(lambda *x: np.resize(np.stack(x), (size, *x[0].shape)), *each)
-
-    def draw(params) -> Image:
-        joints = np.asarray(perceive(params, shown)[0])
-        parts = (shown.image, shown.K, joints, shown.joints_3d, shown.joints_valid)
-        return contact_sheet(*(x[: len(chosen)] for x in parts))
-
-    return draw
-
-
-def validation(model: Amt, perceive: Perceive, batches: list) -> Callable[[dict], dict[str, float]]:
-    """Figures on held-out `eval_batches`, enough to watch a run: root-relative MPJPE on label crops, what
-    shows a collapse (the spread of predictions over that of the labels, the attention's entropy over that of even
-    attention, in the mean and of the least head), and, where there is a finder, the share of frames in which its mean
-    joint is further than half the hand's extent from the true one.
-    """
-
-    find = jax.jit(lambda params, b: model.apply({"params": params}, b.frame, method="find").uv)
-
-    def miss_share(params) -> float:
-        uv = np.concatenate([np.asarray(find(params, b)) for b, _ in batches])
-        truth = np.concatenate([b.frame_joints for b, _ in batches])
-        there = np.concatenate([b.frame_has_hand & real for b, real in batches])
-        extent = np.ptp(truth, axis=1).max(-1)
-        return float((np.linalg.norm((uv - truth).mean(1), axis=-1) > 0.5 * extent)[there].mean())
-
-    def validate(params) -> dict[str, float]:
-        seen = [jax.device_get(perceive(params, b)) for b, _ in batches]
-        joints, entropies = np.concatenate([x for x, _ in seen]), np.mean([x for _, x in seen], axis=0)
-        truth = np.concatenate([b.joints_3d for b, _ in batches])
-        valid = np.concatenate([b.joints_valid & real for b, real in batches])
-        error = np.linalg.norm((joints - joints[:, :1]) - (truth - truth[:, :1]), axis=-1)
-        scores = {
-            "val_mpjpe_mm": float(error[valid].mean()) * 1000,
-            "val_spread_ratio": float(metrics.spread_ratio(joints, truth, valid)),
-            "val_attention_entropy": float(entropies.mean()),
-            "val_least_attention_entropy": float(entropies.min()),
-        }
-        return scores | ({"val_finder_miss_share": miss_share(params)} if model.finder else {})
-
-    return validate

@@ -25,6 +25,7 @@ from amt.data.packed import open_source
 from amt.data.pipeline import eval_batches
 from amt.data.quarantine import Quarantine
 from amt.modes import train as training
+from amt.modes.validation import perceiver, validation
 from amt.training import sharding
 from amt.training.checkpoint import Checkpoints
 from amt.training.feed import cached_feed
@@ -135,7 +136,7 @@ class Study:
 
     def scoring(self, model):
         """`--mode=train`'s validation, and the error in the camera's frame."""
-        watch = training.validation(model, training.perceiver(model, self.hand), self.held_out)
+        watch = validation(model, perceiver(model, self.hand), self.held_out)
         perceive = jax.jit(
             lambda params, b: model.apply({"params": params}, b.image, b.K, self.hand, method="perceive").joints
         )

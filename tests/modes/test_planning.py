@@ -9,8 +9,9 @@ from amt.data.quarantine import Quarantine
 from amt.errors import UserError
 from amt.models.factory import frozen_parameters
 from amt.modes import generate, planning, train
+from amt.training.optimizer import make_optimizer
 from amt.training.sharding import make_mesh, one_device_mesh
-from amt.training.step import create_state, make_optimizer
+from amt.training.step import create_state
 from configs import base, demo
 
 
