@@ -47,7 +47,7 @@ def packed(source, tmp_path_factory):
 
 def state(step: int) -> TrainState:
     params = {"w": jnp.full((2, 2), float(step))}
-    return TrainState(jnp.int32(step), params, params, (), sigma_reparam.EMPTY)
+    return TrainState(jnp.int32(step), jnp.int32(0), params, params, (), sigma_reparam.EMPTY)
 
 
 @pytest.mark.parametrize("way", ["tree", "packed", "cache", pytest.param("two workers", marks=pytest.mark.slow)])
@@ -201,7 +201,7 @@ def test_an_empty_folder_begins_at_the_start(tmp_path):
 )
 def test_one_of_another_configuration_is_refused_and_stays(change, shape, says, folder):
     params = {"w": jnp.zeros((shape, shape))}
-    other = TrainState(jnp.int32(0), params, params, (), sigma_reparam.EMPTY)
+    other = TrainState(jnp.int32(0), jnp.int32(0), params, params, (), sigma_reparam.EMPTY)
     with Checkpoints(folder, ABOUT | change) as checkpoints, pytest.raises(UserError, match=says):
         checkpoints.restore(other, counter())
     assert newest_step(folder) == 6
@@ -255,7 +255,7 @@ def test_a_full_disk_is_one_clear_error_and_the_last_good_one_stays(later, small
 
     def large(step):
         params = {"w": jax.random.normal(jax.random.key(step), (512, 512))}  # 1 MiB of what cannot be compressed
-        return TrainState(jnp.int32(step), params, {"w": jnp.zeros(2)}, (), sigma_reparam.EMPTY)
+        return TrainState(jnp.int32(step), jnp.int32(0), params, {"w": jnp.zeros(2)}, (), sigma_reparam.EMPTY)
 
     folder = small_disk / "checkpoints"
     says = "cannot be written .No space left on device.; step 1 is the newest one that is whole; make room"
