@@ -251,7 +251,7 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.parametrize("later", [False, True])
-def test_a_full_disk_is_one_clear_error_and_the_last_good_one_stays(later, small_disk):
+def test_a_full_disk_is_one_clear_error_and_the_last_good_one_stays(later, small_disk, caplog):
     """The second one does not fit; it is seen at the next step or, where there is none, at the end."""
 
     def large(step):
@@ -267,6 +267,7 @@ def test_a_full_disk_is_one_clear_error_and_the_last_good_one_stays(later, small
         for _ in range(1000 * later):
             checkpoints.check()
             time.sleep(0.01)
+    assert not caplog.records
     (small_disk / "other").unlink()
     with Checkpoints(folder, ABOUT) as checkpoints:
         restored, _ = checkpoints.restore(large(0), counter())
