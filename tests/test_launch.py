@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 import launch
-from amt.errors import UserError
+from amt.errors import Stopped, UserError
 from amt.modes import BUILT, LATER, common
 from amt.modes.flags import help_text, load_config, parse
 
@@ -117,7 +117,10 @@ def test_figures_are_printed_and_written_with_config_and_versions(tmp_path, monk
     assert [path.name for path in tmp_path.iterdir()] == ["train.json"]
 
 
-@pytest.mark.parametrize(("raised", "status"), [(UserError("a\nb"), 2), (KeyboardInterrupt(), 130)])
+@pytest.mark.parametrize(
+    ("raised", "status"),
+    [(UserError("a\nb"), 2), (Stopped("saved"), 75), (OSError(28, "No space left"), 2), (KeyboardInterrupt(), 130)],
+)
 def test_a_mode_that_stops_leaves_earlier_figures(raised, status, tmp_path, monkeypatch, capsys):
     (tmp_path / "train.json").write_text("earlier")
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import errno
 import json
+import logging
 import shutil
 import sys
 import zlib
@@ -126,12 +127,16 @@ class Checkpoints:
                 self.manager.wait_until_finished()
 
     def __enter__(self) -> "Checkpoints":
+        logging.getLogger("absl").addFilter(_not_orbax)
         return self
 
     def __exit__(self, *_) -> None:
-        with self._failures():
-            self.manager.wait_until_finished()
-        self.manager.close()
+        try:
+            with self._failures():
+                self.manager.wait_until_finished()
+            self.manager.close()
+        finally:
+            logging.getLogger("absl").removeFilter(_not_orbax)
 
     def _usable_step(self) -> int | None:
         """Decided by the first process, which also moves damaged checkpoints away."""
@@ -261,6 +266,11 @@ class _Sealed(atomicity.AtomicRenameTemporaryPath):
         if self.get_final().name.startswith(f"{PREFIX}_"):  # the items inside have a temporary path each, too
             await asyncio.to_thread(_seal, Path(self.get()))
         await super().finalize()
+
+
+def _not_orbax(record: logging.LogRecord) -> bool:
+    """Its threads log the traceback of an error that the main thread raises, too."""
+    return f"{Path('orbax', 'checkpoint')}" not in record.pathname
 
 
 def _seal(checkpoint: Path) -> None:

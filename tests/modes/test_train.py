@@ -1,16 +1,23 @@
 """Generate, train, stop, go on, evaluate: the modes as a user runs them, at the smallest sizes."""
 
+import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from amt.errors import UserError
+from amt.errors import Stopped, UserError
 from amt.inference.predictor import load_predictor
 from amt.models import dinov2, weights
 from amt.modes import evaluate, generate, train
+from amt.training.checkpoint import found_steps, load_averaged
+from amt.training.stopping import StopRequest
 from configs import demo
 from tests.models import huggingface
 
@@ -52,6 +59,52 @@ def _leaves(tree):
     import jax
 
     return jax.tree.leaves(tree)
+
+
+@pytest.mark.slow
+def test_the_best_of_its_checkpoints_is_named(config, trained):
+    figures = train.run(config, trained, None)  # there is nothing left to do
+    assert figures["best_step"] == 4 and figures["best_val_mpjpe_mm"] == figures["val_mpjpe_mm"]
+    names = {*train.PERCEPTION_SCORES, *train.FINDER_SCORES}
+    assert {name for name in figures if name.startswith("val_")} == names
+    other = demo.get_config("tiny")
+    other.train.best_metric = "accuracy"
+    with pytest.raises(UserError, match=r"config\.train\.best_metric=accuracy: expected one of val_mpjpe_mm, "):
+        train.run(other, trained, None)
+
+
+@pytest.mark.slow
+def test_asked_to_stop_it_saves_and_goes_on_to_the_same_end(config, trained, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(StopRequest, "__call__", lambda self, step: step == 3)
+        with pytest.raises(Stopped, match="stopped after step 3 of 4, which is saved; run the same command again"):
+            train.run(config, tmp_path, None)
+    assert found_steps(tmp_path / "checkpoints")[0] == 3
+    with pytest.raises(UserError, match=r"no weights\.safetensors yet; .* with --config\.train\.steps=3"):
+        weights.resolve(tmp_path)
+    (tmp_path / "scalars.csv").open("a").write("4,loss,1.0\n4,lo")  # of a process that was killed later
+    train.run(config, tmp_path, None)
+    for a, b in zip(*(_leaves(load_averaged(f / "checkpoints")[0]) for f in (trained, tmp_path)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    rows, again = (_rows(folder / "scalars.csv") for folder in (trained, tmp_path))
+    assert rows == again and len(rows) > 4
+
+
+def _rows(path):
+    """But those of speed."""
+    with path.open() as file:
+        return [row for row in csv.reader(file) if row[1] not in ("samples_per_s", "input_wait_share")]
+
+
+@pytest.mark.slow
+def test_killed_and_stopped_processes_end_the_same(root, tmp_path):
+    """experiments/interruptions, shortened: one kill -9 and one SIGTERM."""
+    script = Path(__file__).parents[2] / "experiments/interruptions/run.py"
+    command = [sys.executable, script, f"--root={root}", f"--workdir={tmp_path}", "--steps=20", "--times=1"]
+    one_device = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "PYTHONPATH": str(script.parents[2])}
+    done = subprocess.run(command, env=os.environ | one_device, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("ended at step 20") == done.stdout.count(": 0 of") == 2
 
 
 @pytest.mark.parametrize(
