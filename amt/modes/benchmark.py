@@ -149,7 +149,7 @@ def train_step(config, workdir: Path) -> tuple[dict, dict]:
 
 
 def feeding(config, workdir: Path) -> tuple[dict, dict]:
-    """Figures and runs: samples per second of processor time, and shares of the limit of decoding and warping, turn by turn."""
+    """Figures and runs: shares of the limit of decoding and warping, turn by turn; samples per processor second."""
     source = open_source(find_root(config.data.root), config.data.split, config.data.part)
     read, augmentation = augment_config(config)
     turns = contenders(

@@ -90,7 +90,8 @@ class TensorBoard:
     def __init__(self, folder: Path):
         from tensorboardX import SummaryWriter
 
-        self.writer = SummaryWriter(str(folder))
+        # By its own name a file of the same second is written over.
+        self.writer = SummaryWriter(str(folder), filename_suffix=f".{time.time_ns()}")
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         for name, value in scalars.items():
