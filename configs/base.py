@@ -45,11 +45,16 @@ def get_config() -> ConfigDict:
             "predict": predict(),
             "retarget": retarget(),
             "replay": replay(),
+            "profile": {
+                "warmup": 3,  # steps before the trace
+                "steps": 5,  # that are traced
+                "operations": 15,  # the longest, which are listed
+            },
             "benchmark": {
                 "repeats": 5,  # timed runs of each link, after one that compiles
                 "batches": 4,  # of train.batch_size in a run, where feeding is measured (data.root)
-                "step_batch_size": 0,  # samples of the train step that is held against its roofline; 0: none is, as
-                # this model's step is an accelerator's work
+                "step_batch_size": 0,  # samples of the train step that is timed; 0: none is, as this model's step is an
+                # accelerator's work
             },
         }
     )

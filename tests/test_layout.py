@@ -35,6 +35,8 @@ OPTIONAL = {
     "websockets",
     "libtpu",
     "tensorboardX",
+    "wandb",
+    "xprof",
 }
 MAX_LINES = 400
 

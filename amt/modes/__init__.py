@@ -10,10 +10,10 @@ BUILT = {
     "convert": "a Hugging Face DINOv2 to our weights, or a data set to ArrayRecord shards",
     "describe": "parameters, activations, FLOPs and shapes of the model's components",
     "benchmark": "frames per second of each link",
+    "profile": "where the time of the train step goes",
 }
 
 LATER = {
-    "profile": "performance and scaling",
     "serve": "streaming and serving",
     "view": "interactive viewing",
 }

@@ -1,7 +1,12 @@
 """`--mode=benchmark`: frames per second of each link, on the embedded clip; of feeding, if there is a data set; and the
-train step of the configured model against its roofline.
+train step of the configured model: compiling, speed, who is waited for, and its roofline.
+
+`measured` in the result has every run behind a median, for experiments/benchmark/compare.py.
 """
 
+import itertools
+import os
+import platform
 import time
 from collections.abc import Callable
 from importlib import resources
@@ -17,6 +22,7 @@ from amt.data.packed import open_source
 from amt.data.pipeline import to_mesh
 from amt.data.quarantine import Quarantine
 from amt.evaluation.roofline import random_batch, step_roofline
+from amt.evaluation.step_times import breakdown, compile_seconds, steady_rates
 from amt.evaluation.throughput import contenders, shares, take_turns
 from amt.inference.intrinsics import make_camera
 from amt.inference.predictor import load_predictor
@@ -25,18 +31,30 @@ from amt.models.cost import products
 from amt.models.factory import frozen_parameters
 from amt.modes.common import Progress
 from amt.modes.demo import clip_camera
-from amt.modes.train import augment_config, build_model, fresh_params, network, objective, optimizer_config
+from amt.modes.train import (
+    augment_config,
+    build_model,
+    fresh_params,
+    make_feed,
+    network,
+    objective,
+    optimizer_config,
+    transform_config,
+)
 from amt.robot import build_scene, replay, retarget
+from amt.training.feed import Feed
 from amt.training.optimizer import make_optimizer
 from amt.training.sharding import batch_sharding, make_mesh, one_device_mesh
 from amt.training.step import create_state, make_train_step
+
+STEADY_STEPS = 10  # in a row, for samples per second
 
 
 def run(config, workdir: Path, input: str | None) -> dict:
     """Each link runs once to compile, then `config.benchmark.repeats` times; the median counts.
 
     With `config.data.root` also what feeds the train step (`amt.evaluation.throughput`), with
-    `config.benchmark.step_batch_size` also the step of the configured model against its roofline.
+    `config.benchmark.step_batch_size` also the step of the configured model.
     """
     repeats = config.benchmark.repeats
     with resources.as_file(resources.files("amt.inference").joinpath("assets")) as assets:
@@ -59,38 +77,79 @@ def run(config, workdir: Path, input: str | None) -> dict:
             "retarget": lambda: retarget(prediction.hand, fps=clip.fps, T_world_camera=camera.T_world_camera),
             "replay": lambda: replay(trajectory, build_scene(timestep=config.replay.substep)),
         }
-        figures = {"frames": n, "device": jax.devices()[0].device_kind, "repeats": repeats}
+        figures = {"frames": n, "device": jax.devices()[0].device_kind, "machine": machine(), "repeats": repeats}
+        measured = {}
         with Progress(len(links), "links") as progress:
             for name, link in links.items():
-                figures[f"{name}_frames_per_s"] = n / _median_seconds(link, repeats)
+                measured[f"{name}_frames_per_s"] = [n / seconds for seconds in _seconds(link, repeats)]
                 progress.update(note=name)
-    figures |= feeding(config, workdir) if config.data.root else {}
-    return figures | (train_step(config) if config.benchmark.step_batch_size else {})
+    for part in (feeding,) * bool(config.data.root) + (train_step,) * bool(config.benchmark.step_batch_size):
+        more, runs = part(config, workdir)
+        figures |= more
+        measured |= runs
+    medians = {name: float(np.median(values)) for name, values in measured.items()}
+    return {**figures, **medians, "measured": measured}
 
 
-def train_step(config) -> dict:
-    """`amt.evaluation.roofline` of the configured model's train step on one device.
+def machine() -> dict:
+    """What a comparison of two results should know."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": (names or [platform.processor()])[0],
+        "cores": len(os.sched_getaffinity(0)),
+        "platform": jax.default_backend(),
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "load_before": os.getloadavg()[0],
+    }
 
-    Weights, pictures and labels are random, DINOv2's too: this is a speed and says nothing else of the model.
+
+def train_step(config, workdir: Path) -> tuple[dict, dict]:
+    """Figures and runs of the configured model's train step on one device: `amt.evaluation.step_times` and `roofline`.
+
+    Weights are random, DINOv2's too, and so are pictures and labels where there is no `data.root`: this is a speed and
+    says nothing else of the model.
     """
-    size = config.benchmark.step_batch_size
+    config = config.copy_and_resolve_references()
+    size = config.train.batch_size = config.benchmark.step_batch_size
+    repeats = config.benchmark.repeats
     model, _ = build_model(config)
     hand = jax.tree.map(jnp.asarray, hand_model.load())
     mesh, component = one_device_mesh(), config.train.component
+    split = batch_sharding(mesh)
+    frame_size = None if network(config) == "perception" else config.finder.frame_size
+    batch = random_batch(size, config.data.image_size, frame_size)
+    feed = Feed(itertools.repeat(batch), lambda b: to_mesh(b, split))
+    if config.data.root:
+        source = open_source(find_root(config.data.root), config.data.split, config.data.part)
+        feed = make_feed(config, source, transform_config(config, network(config)), mesh, Quarantine(workdir))
     optimizer = make_optimizer(optimizer_config(config), component, frozen_parameters(model))
     state = create_state(fresh_params(config, model, hand), optimizer, mesh, config.train.sigma_reparam, component)
     goal = objective(config, size)
-    step = make_train_step(model, optimizer, goal, config.train.ema_decay, hand, state, mesh)
-    frame_size = None if network(config) == "perception" else config.finder.frame_size
-    batch = to_mesh(random_batch(size, config.data.image_size, frame_size), batch_sharding(mesh))
-    counts = products(step, state, batch)
+
+    def make(prepare):
+        return make_train_step(model, optimizer, goal, config.train.ema_decay, hand, state, mesh, prepare)
+
+    def read():
+        return feed.place(next(feed.iterator))
+
+    step, plain = make(feed.prepare), make(None)
+    compiled = compile_seconds(step, state, read())
+    state, _ = jax.block_until_ready(step(state, read()))
+    state, times = breakdown(step, state, read, repeats)
+    state, rates = steady_rates(step, state, read, STEADY_STEPS, repeats)
+    batch = to_mesh(batch, split)
+    counts = products(plain, state, batch)
     with Progress(len(counts), "products of the train step") as progress:
-        figures = step_roofline(step, state, batch, counts, config.benchmark.repeats, progress.update)
-    return {"step_batch_size": size, "step_weights": "random", **figures}
+        figures = step_roofline(plain, state, batch, counts, repeats, progress.update)
+    names = {"step_batch_size": size, "step_weights": "random", "step_data": config.data.root or "random"}
+    measured = {f"step_{name}": values for name, values in times.items()}
+    measured["step_samples_per_s"] = [size * rate for rate in rates]
+    return names | {f"step_{name}": seconds for name, seconds in compiled.items()} | figures, measured
 
 
-def feeding(config, workdir: Path) -> dict:
-    """Samples per second of processor time, and shares of the limit of decoding and warping, turn by turn."""
+def feeding(config, workdir: Path) -> tuple[dict, dict]:
+    """Figures and runs: shares of the limit of decoding and warping, turn by turn; samples per processor second."""
     source = open_source(find_root(config.data.root), config.data.split, config.data.part)
     read, augmentation = augment_config(config)
     turns = contenders(
@@ -104,18 +163,16 @@ def feeding(config, workdir: Path) -> dict:
     )
     samples = config.benchmark.batches * config.train.batch_size
     rates = take_turns(turns, samples, config.benchmark.repeats)
-    return {
-        **{f"{name}_samples_per_cpu_s": float(np.median(values)) for name, values in rates.items()},
-        **{f"{name}_share_of_decode_warp": share for name, share in shares(rates, "decode_warp").items()},
-        "cache_over_augmented": shares(rates, "augmented")["cache"],
-    }
+    figures = {f"{name}_share_of_decode_warp": share for name, share in shares(rates, "decode_warp").items()}
+    figures["cache_over_augmented"] = shares(rates, "augmented")["cache"]
+    return figures, {f"{name}_samples_per_cpu_s": values.tolist() for name, values in rates.items()}
 
 
-def _median_seconds(link: Callable[[], object], repeats: int) -> float:
+def _seconds(link: Callable[[], object], repeats: int) -> list[float]:
     jax.block_until_ready(link())
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
         jax.block_until_ready(link())
         seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds))
+    return seconds

@@ -67,7 +67,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
     config = _planned(config, mesh, workdir)
     hand = jax.tree.map(jnp.asarray, hand_model.load())
     learned = transform_config(config, network(config))
-    feed = _feed(config, source, learned, mesh, quarantine)
+    feed = make_feed(config, source, learned, mesh, quarantine)
     params, fresh = _start(config, model, hand, backbone)
     val = open_mixed(roots, config.data.split, "val")
     held_out = list(eval_batches(val, transforms, config.eval.batch_size, VALIDATION_SAMPLES, quarantine))
@@ -253,7 +253,7 @@ def augment_config(config, component: str = "all") -> tuple[TransformConfig, Aug
     )
 
 
-def _feed(config, source, learned: TransformConfig, mesh, quarantine) -> Feed:
+def make_feed(config, source, learned: TransformConfig, mesh, quarantine) -> Feed:
     """Batches as `data.feed` and `data.augment` say. Raises `UserError` for what does not go together."""
     data, size = config.data, config.train.batch_size
     for name, choices in (("augment", ("host", "device")), ("feed", ("stream", "cache"))):

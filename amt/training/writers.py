@@ -100,7 +100,8 @@ class TensorBoard:
     def __init__(self, folder: Path, first: int = 0):
         from tensorboardX import SummaryWriter
 
-        self.writer = SummaryWriter(str(folder), purge_step=first + 1)
+        # By its own name a file of the same second is written over.
+        self.writer = SummaryWriter(str(folder), purge_step=first + 1, filename_suffix=f".{time.time_ns()}")
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         for name, value in scalars.items():

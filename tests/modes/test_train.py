@@ -133,6 +133,11 @@ def test_a_backbone_that_cannot_be_is_refused_at_once(change, says, tmp_path):
         train.run(config, tmp_path, None)
 
 
+def test_every_evaluation_leaves_a_picture(config, trained):
+    assert [path.name for path in (trained / "images").iterdir()] == [f"step_{config.train.eval_every}.png"]
+    assert list((trained / "tensorboard").glob("events*"))
+
+
 @pytest.mark.slow
 def test_checkpoints_of_another_configuration_are_refused(trained, root):
     other = demo.get_config("tiny")
