@@ -30,7 +30,7 @@ class Writer(Protocol):
         """Whatever was written is on the disk then."""
 
 
-def open_writers(workdir: Path, wandb_project: str, settings: Mapping[str, Any], first: int) -> "Writers":
+def open_writers(workdir: Path, wandb_project: str, settings: Mapping[str, Any], first: int = 0) -> "Writers":
     """All of them in the first process, none in the others; a run that goes on behind step `first` in the same files.
 
     `settings` are shown beside a run of Weights & Biases, which `wandb_project` switches on: on the disk only, unless

@@ -25,6 +25,7 @@ from amt.data.pipeline import eval_batches
 from amt.data.quarantine import Quarantine
 from amt.models.factory import frozen_parameters
 from amt.modes import train as training
+from amt.modes.validation import perceiver, pictures
 from amt.training.checkpoint import Checkpoints
 from amt.training.health import Health
 from amt.training.loop import make_average
@@ -113,7 +114,6 @@ def measure(loop: Loop, workdir: Path, steps: int, pairs: int):
     scalars = dict.fromkeys((f"name_{k}" for k in range(60)), 1.0)
     line = timed(lambda k: loop.writers.write_scalars(k, scalars))
 
-    checkpoints = Checkpoints(workdir / "checkpoints", loop.settings)
     blocked = []
 
     def save(k: int):
@@ -122,12 +122,13 @@ def measure(loop: Loop, workdir: Path, steps: int, pairs: int):
         blocked.append(clock.read()[0])
         checkpoints.manager.wait_until_finished()
 
-    saved = timed(save)
-    checkpoints.close()
+    about = training.about(loop.config, loop.settings)
+    with Checkpoints(workdir / "checkpoints", about) as checkpoints:
+        saved = timed(save)
 
     held_out = list(eval_batches(loop.source, loop.transforms, loop.config.eval.batch_size, 64, loop.quarantine))
     averaged = make_average(loop.mesh)(loop.state)
-    draw = training.pictures(training.perceiver(loop.model, loop.hand), held_out)
+    draw = pictures(perceiver(loop.model, loop.hand), held_out)
     picture = timed(lambda k: loop.writers.write_image(k, draw(averaged)))
     loop.writers.close()
 
