@@ -11,7 +11,7 @@ from configs import base
 
 
 def demo(config: ConfigDict) -> None:
-    config.data.update(image_size=96, rough_share=0.35, wrong_side_share=0.3, no_hand_share=0.1)
+    config.data.update(image_size=96, rough_share=0.35, wrong_side_share=0.25, no_hand_share=0.1)
     config.generate.update(grasps="crops", num_sequences=360, num_frames=64, width=320, height=240, seed=1)
     config.generate.gesture_share = 0.4
     config.model.update(encoder="conv", hidden_dim=160, stem=(32, 80), depth=4, num_heads=5, mlp_dim=640, fine_dim=32)
@@ -21,10 +21,10 @@ def demo(config: ConfigDict) -> None:
     config.model.update(contact_hidden_dim=80, contact_mlp_dim=160, contact_depth=1)
     config.finder.update(hidden_dim=96, stem=(24, 48), depth=2, mlp_dim=192)
     config.benchmark.step_batch_size = 32
-    config.train.loss.hand_confidence = 0.2  # choosing among guesses of the finder hangs on it
+    config.train.loss.hand_confidence = 0.4  # choosing among guesses of the finder hangs on it
     config.train.update(steps=14_000, batch_size=32, learning_rate=8e-4, warmup_steps=300, weight_decay=0.02)
     # A small model learns objects late, and which queries are contacts later still.
-    config.train.loss.update(object_position=0.4, contact_confidence=0.1, contact_kind=0.05)
+    config.train.loss.update(object_position=0.4, contact_point=0.1, contact_confidence=0.2, contact_kind=0.05)
     # A few epochs are too few for dropout, and for schedules that take 50.
     config.train.blocks.dropout = 0.0
     config.train.loss_schedules = False

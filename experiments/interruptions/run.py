@@ -27,7 +27,7 @@ STOPPED = 75  # launch.py's status of a run that saved and can go on
 
 def command(root: Path, workdir: Path, steps: int, overrides: list[str]) -> list[str]:
     """200 steps of the tiny configuration, with dropout; checkpoints come often and apart from the lines of the log."""
-    fields = {"steps": steps, "checkpoint_every": 7, "log_every": 5, "eval_every": 50, "dropout": 0.1}
+    fields = {"steps": steps, "checkpoint_every": 7, "log_every": 5, "eval_every": 50, "blocks.dropout": 0.1}
     flags = [f"--config.train.{name}={value}" for name, value in fields.items()]
     program = [sys.executable, str(ROOT / "launch.py"), "--config=configs/demo.py:tiny", "--mode=train"]
     return [*program, f"--workdir={workdir}", f"--config.data.root={root}", *flags, *overrides]

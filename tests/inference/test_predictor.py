@@ -73,7 +73,8 @@ def test_kinds_and_forces_are_said_by_weights_that_learned_them(embedded):
     """Back in the camera's frame: turned by the crop's rotation, and in the mirror for a left hand."""
     image = np.random.default_rng(2).integers(0, 255, (1, 480, 640, 3), np.uint8)
     box = cameras.Box(np.array([[350.0, 260.0]]), np.array([180.0]), np.array([-2.0]))
-    plain = embedded.perceive(image, K[None], box, np.array([False]))
+    untaught = module.Predictor(embedded.params, embedded.settings, embedded.hand)
+    plain = untaught.perceive(image, K[None], box, np.array([False]))
     assert (plain.contacts.kind == -1).all() and np.isnan(plain.contacts.force).all()
     taught = module.Predictor(embedded.params, embedded.settings, embedded.hand, contacts_taught=True)
     seen = taught.perceive(image, K[None], box, np.array([False]))
@@ -93,10 +94,10 @@ def test_kinds_and_forces_are_said_by_weights_that_learned_them(embedded):
 
 
 def test_weights_say_whether_kinds_and_forces_were_taught(embedded, tmp_path):
-    assert not weights.contacts_taught(weights.EMBEDDED)
+    assert weights.contacts_taught(weights.EMBEDDED)
     params, settings, mean = weights.load(weights.EMBEDDED)
-    weights.save(tmp_path / "w.safetensors", params, settings, mean, contacts_taught=True)
-    assert load_predictor(tmp_path / "w.safetensors").contacts_taught and not embedded.contacts_taught
+    weights.save(tmp_path / "w.safetensors", params, settings, mean, contacts_taught=False)
+    assert embedded.contacts_taught and not load_predictor(tmp_path / "w.safetensors").contacts_taught
     weights.check_architecture(weights.load(tmp_path / "w.safetensors")[1], settings, "here")
 
 

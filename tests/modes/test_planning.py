@@ -31,7 +31,7 @@ def test_it_plans_for_what_training_feeds(augment, component, root, tmp_path):
     mesh = make_mesh(-1, 1, 1)
     source = open_mixed(find_roots(root), config.data.split, config.data.part)
     learned = train.transform_config(config, component)
-    feed = train._feed(config, source, learned, mesh, Quarantine(tmp_path))
+    feed = train.make_feed(config, source, learned, mesh, Quarantine(tmp_path))
     fed = next(feed.iterator)
     planned, prepare = planning.abstract_feed(config, config.train.batch_size, mesh)
     shapes = jax.tree.map(lambda x: (x.shape, x.dtype), (planned, jax.tree.map(np.asarray, fed)))

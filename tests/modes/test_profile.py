@@ -16,7 +16,6 @@ def config(tmp_path_factory):
     config = demo.get_config("tiny")
     generate.run(config, folder, None)
     config.data.root = str(folder)
-    config.mesh.data = 1
     config.profile.update(warmup=1, steps=2)
     config.benchmark.update(step_batch_size=4, repeats=2)
     return config

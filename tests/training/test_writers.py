@@ -37,7 +37,7 @@ def events(folder):
 
 def test_files_and_tensorboard_hold_the_same_and_go_on_after_a_restart(tmp_path):
     for step in (10, 20):
-        writers = open_writers(tmp_path, "", {})
+        writers = open_writers(tmp_path, "", {}, first=step - 10)
         writers.write_scalars(step, {"loss": 0.5 / step, "val_mpjpe_mm": float(step)})
         writers.write_image(step, IMAGE)
         writers.close()
