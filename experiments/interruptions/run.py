@@ -2,7 +2,7 @@
 
 python experiments/interruptions/run.py --root=DATA --workdir=OUT
 
-The command of a run is started, interrupted after a random time and started again, until it has been interrupted often
+The command of a run is started, interrupted at a random moment and started again, until it has been interrupted often
 enough; then it may end. Its last checkpoint is compared with that of an uninterrupted run, bit for bit.
 """
 
@@ -23,6 +23,8 @@ from amt.training.checkpoint import newest_step
 
 ROOT = Path(__file__).resolve().parents[2]
 STOPPED = 75  # launch.py's status of a run that saved and can go on
+STARTING_S = 15.0  # what imports take, and part of the rest before the first step
+STEP_S = 1.0  # a few steps, or the writing of a checkpoint
 
 
 def command(root: Path, workdir: Path, steps: int, overrides: list[str]) -> list[str]:
@@ -38,12 +40,15 @@ def finish(run: list[str], log: Path) -> None:
         subprocess.run(run, cwd=ROOT, stdout=file, stderr=file, check=True)
 
 
-def interrupt(run: list[str], log: Path, number: signal.Signals, after: float) -> bool:
-    """Starts the run and sends the signal `after` so many seconds; False if it had ended by then."""
+def interrupt(run: list[str], log: Path, number: signal.Signals, workdir: Path, step: int, delay: float) -> bool:
+    """Starts the run and sends the signal `delay` seconds after it has logged `step`; False if it had ended by then."""
     with log.open("a") as file:
+        start = time.time()
         process = subprocess.Popen(run, cwd=ROOT, stdout=file, stderr=file)
+        while process.poll() is None and logged_step(workdir, start) < step:
+            time.sleep(0.02)
         try:
-            status = process.wait(timeout=after)
+            status = process.wait(timeout=delay)
         except subprocess.TimeoutExpired:
             process.send_signal(number)
             status = process.wait()
@@ -64,6 +69,15 @@ def saved_arrays(workdir: Path) -> tuple[int, dict[str, np.ndarray]]:
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
         state = reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
     return step, {jax.tree_util.keystr(k): np.asarray(x) for k, x in jax.tree_util.tree_leaves_with_path(state)}
+
+
+def logged_step(workdir: Path, since: float) -> int:
+    """The last whole line's step; 0 until the process that began at `since` has cut the lines of the one before."""
+    path = workdir / "scalars.csv"
+    if not path.exists() or path.stat().st_mtime < since:
+        return 0
+    lines = [line for line in path.read_text().splitlines(keepends=True)[1:] if line.endswith("\n")]
+    return int(lines[-1].split(",")[0]) if lines else 0
 
 
 def log_rows(workdir: Path) -> list[list[str]]:
@@ -108,10 +122,13 @@ def main() -> int:
         moments = random.Random(f"{args.seed} {name}")
         interrupted, reached = 0, []
         while interrupted < args.times:
-            # Of the time that is left, so that it is not over before the last interruption.
-            share = 1 - (reached[-1] if reached else 0) / args.steps
-            after = moments.uniform(0.05, 0.05 + 0.9 * share) * seconds
-            if not interrupt(run, log, signal.Signals[name], after):
+            # Anywhere in what is left, evenly; one in five while it starts, before the first step.
+            begun = reached[-1] if reached else 0
+            ahead = 2 * (args.steps - begun) / (args.times - interrupted + 1)
+            starting = moments.random() < 0.2
+            step = 0 if starting else begun + 1 + int(moments.uniform(0, min(ahead, args.steps - begun - 1)))
+            delay = moments.uniform(0, STARTING_S if starting else STEP_S)
+            if not interrupt(run, log, signal.Signals[name], workdir, step, delay):
                 break
             interrupted += 1
             steps = newest_step(workdir / "checkpoints")
