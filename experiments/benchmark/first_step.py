@@ -4,7 +4,9 @@ python experiments/benchmark/first_step.py --root=DATA [--cores=2] [-- --config.
 """
 
 import argparse
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,7 +18,7 @@ LONGEST = 600  # seconds
 
 
 def first_step(root: str, cache: Path, arguments: list[str]) -> tuple[float, float]:
-    """Wall seconds, and processor seconds of the process and its workers. The run is ended at its first line."""
+    """Wall seconds, and processor seconds of the process without its workers. The run is ended at its first line."""
     with tempfile.TemporaryDirectory() as workdir:
         command = [sys.executable, "launch.py", "--config=configs/demo.py", "--mode=train", f"--workdir={workdir}"]
         command += [f"--config.data.root={root}", "--config.train.log_every=1", *arguments]
@@ -26,17 +28,19 @@ def first_step(root: str, cache: Path, arguments: list[str]) -> tuple[float, flo
             cwd=REPOSITORY,
             env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)},
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
+            stderr=(Path(workdir) / "errors").open("w"),
+            start_new_session=True,
         )
         table = Path(workdir) / "scalars.csv"
         while not table.exists() and process.poll() is None and time.monotonic() - start < LONGEST:
             time.sleep(0.02)
         seconds, done = time.monotonic() - start, table.exists()
-        process.kill()
-        errors = process.communicate()[1]
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # with the workers that read data
+        process.wait()
         if not done:
-            sys.exit(f"no first step within {seconds:.0f} s: {errors.strip().splitlines()[-1:]}")
+            last = (Path(workdir) / "errors").read_text().strip().splitlines()[-1:]
+            sys.exit(f"no first step within {seconds:.0f} s: {last}")
     after = os.times()
     return seconds, after.children_user + after.children_system - before.children_user - before.children_system
 
