@@ -112,6 +112,7 @@ def train_step(config, workdir: Path) -> tuple[dict, dict]:
     """
     config = config.copy_and_resolve_references()
     size = config.train.batch_size = config.benchmark.step_batch_size
+    config.train.accumulation = 1  # one batch of that size
     repeats = config.benchmark.repeats
     model, _ = build_model(config)
     hand = jax.tree.map(jnp.asarray, hand_model.load())
