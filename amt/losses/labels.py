@@ -57,11 +57,11 @@ def to_grasped(points: Float[Array, "b v 3"], batch: Batch) -> tuple[Float[Array
     The object is its primitive (`amt.data.ycb`) at the label's pose.
     """
     half, axis = (jnp.asarray(t) for t in primitive_table())
-    rows = jnp.arange(points.shape[0])
-    index = jnp.maximum(batch.grasped, 0)
-    ids = batch.object_ids[rows, index]
-    pose = batch.object_pose[rows, index]
-    known = batch.hand_pose_valid & batch.object_valid[rows, index] & (batch.grasped >= 0)
+    index = jnp.maximum(batch.grasped, 0)[:, None]
+    ids = jnp.take_along_axis(batch.object_ids, index, axis=1)[:, 0]
+    pose = jnp.take_along_axis(batch.object_pose, index[..., None, None], axis=1)[:, 0]
+    there = jnp.take_along_axis(batch.object_valid, index, axis=1)[:, 0]
+    known = batch.hand_pose_valid & there & (batch.grasped >= 0)
     local = jnp.einsum("bji,bvj->bvi", pose[:, :, :3], points - pose[:, None, :, 3])
     return primitives.signed_distance(local, half[ids], axis[ids]), known
 
@@ -69,13 +69,13 @@ def to_grasped(points: Float[Array, "b v 3"], batch: Batch) -> tuple[Float[Array
 def contact_labels(vertices: Float[Array, "b v 3"], batch: Batch) -> tuple[Float[Array, "b c 3"], Bool[Array, "b c"]]:
     """Up to ten points of the hand within 5 mm of the surface of the grasped object, by farthest-point sampling."""
     clearance, known = to_grasped(vertices, batch)
-    rows = jnp.arange(vertices.shape[0])
     candidate = (jnp.abs(clearance) < CONTACT_DISTANCE) & known[:, None]
 
     def farthest(gap, _):
         pick = jnp.argmax(jnp.where(candidate, gap, -1.0), axis=1)
-        point = vertices[rows, pick]
-        return jnp.minimum(gap, distance(vertices, point[:, None])), (point, candidate[rows, pick])
+        point = jnp.take_along_axis(vertices, pick[:, None, None], axis=1)[:, 0]
+        near = jnp.take_along_axis(candidate, pick[:, None], axis=1)[:, 0]
+        return jnp.minimum(gap, distance(vertices, point[:, None])), (point, near)
 
     _, (points, valid) = jax.lax.scan(farthest, jnp.full(vertices.shape[:2], 1e3), None, length=NUM_CONTACTS)
     count = candidate.sum(1)

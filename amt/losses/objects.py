@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from amt.geometry import rotations
@@ -10,16 +11,26 @@ from amt.losses.common import DECIMETRES, distance, masked_mean, smooth_l1
 from amt.models.objects import ObjectOutput
 from amt.structs import Batch
 
+BATCH_AXES = ("data", "fsdp")  # of the mesh, over which samples are split
+
 
 def match(cost: Float[Array, "b q n"], valid: Bool[Array, "b n"]) -> Int[Array, "b n"]:
-    """The query that each label is given to, one to one and cheapest; masked labels get what is left."""
+    """The query that each label is given to, one to one and cheapest; masked labels get what is left.
+
+    Below `jax.sharding.use_abstract_mesh` every device matches its own samples: the loops of the algorithm run as long
+    as a sample needs, and would make all devices of the mesh ask each other in every turn.
+    """
     cost = jnp.where(valid[:, None], cost, 0.0)
 
     def assign(c):
         rows, columns = optax.assignment.hungarian_algorithm(c)
         return jnp.zeros(c.shape[1], rows.dtype).at[columns].set(rows)
 
-    return jax.vmap(assign)(jax.lax.stop_gradient(cost))
+    matching, mesh = jax.vmap(assign), jax.sharding.get_abstract_mesh()
+    if not mesh.empty:
+        split = PartitionSpec(tuple(axis for axis in mesh.axis_names if axis in BATCH_AXES))
+        matching = jax.shard_map(matching, in_specs=split, out_specs=split, check_vma=False)
+    return matching(jax.lax.stop_gradient(cost))
 
 
 def object_losses(

@@ -20,6 +20,7 @@ from typing import Any
 
 import grain.python as grain
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
@@ -118,7 +119,7 @@ class Checkpoints:
         parts = {"state": ocp.args.StandardRestore(like), "data": grain.PyGrainCheckpointRestore(iterator)}
         restored = self.manager.restore(step, args=ocp.args.Composite(**parts)).state
         self.kept.best = tuple(found["best"]) if found["best"] else None
-        return restored, found["progress"]
+        return _owned(restored), found["progress"]
 
     def check(self) -> None:
         """Raises `UserError` if a save in the background has failed."""
@@ -286,6 +287,14 @@ def _checksum(path: Path) -> int:
         while chunk := file.read(CHUNK):
             value = zlib.crc32(chunk, value)
     return value
+
+
+def _owned(state: TrainState) -> TrainState:
+    """A copy in memory of its own. On CPUs devices share that of restored arrays, and a step, which writes its results
+    into the memory of the state that it is given, would have them write over each other's.
+    """
+    shardings = jax.tree.map(lambda x: x.sharding, state)
+    return jax.jit(lambda state: jax.tree.map(jnp.copy, state), out_shardings=shardings)(state)
 
 
 def _shapes(state: TrainState) -> dict[str, str]:

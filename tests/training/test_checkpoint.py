@@ -235,6 +235,9 @@ def test_restored_onto_another_mesh_and_for_evaluation(shape, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(after), jax.device_get(before))
     placed = jax.tree.map(lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), after, tree_shardings(like, mesh))
     assert all(jax.tree.leaves(placed))
+    for leaf in jax.tree.leaves(after):  # which the next step writes into
+        places = [shard.data.unsafe_buffer_pointer() for shard in leaf.addressable_shards]
+        assert len(places) == len(set(places))
     averaged, _ = load_averaged(tmp_path)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), averaged, jax.device_get(before.averaged()))
 

@@ -16,6 +16,7 @@ from amt.models import factory, sigma_reparam
 from amt.models.dinov2 import Dinov2
 from amt.models.encoder import Dinov2Encoder
 from amt.models.perception import Amt
+from amt.training.collectives import traffic
 from amt.training.optimizer import OptimizerConfig, make_optimizer
 from amt.training.sharding import AXES, batch_sharding, make_mesh, path_name
 from amt.training.step import SKIPPED, Objective, create_state, init_params, make_train_step
@@ -47,11 +48,14 @@ class Run:
         objective = Objective(WEIGHTS, steps_per_epoch=2)
         step = make_train_step(model, optimizer, objective, OPTIMIZER.ema_decay, HAND, self.state, mesh)
         self._batch = to_mesh(batch, batch_sharding(mesh))
-        self._step = step
+        self._step = step.lower(self.state, self._batch).compile()
 
     def step(self):
         self.state, metrics = self._step(self.state, self._batch)
         return {name: float(value) for name, value in metrics.items()}
+
+    def collectives(self):
+        return traffic(self._step.as_text(), 8)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +102,17 @@ def test_every_mesh_gives_what_one_device_gives(sizes, single, params, batch):
         rounding = re.fullmatch(KEY_BIASES, path_name(path))
         limit = 2 * STEPS * OPTIMIZER.learning_rate if rounding else 3e-4
         np.testing.assert_allclose(ours, theirs, atol=limit, err_msg=path_name(path))
+    # A loop that runs until its own samples are matched must not wait for the other devices in each turn.
+    sent = run.collectives()
+    assert sent["all-reduce"].count and not any(kind.unknown_loops for kind in sent.values())
+
+
+def test_each_device_of_a_mesh_has_its_own_memory(params):
+    """A step writes into the memory of its state; on CPUs, arrays that come from the host share theirs."""
+    state = create_state(params, make_optimizer(OPTIMIZER), make_mesh(8, 1, 1), with_gains=True)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        places = {shard.data.unsafe_buffer_pointer() for shard in leaf.addressable_shards}
+        assert len(places) == 8, path_name(path)
 
 
 def test_no_part_of_the_model_is_cut_off_from_the_loss(single, params):
