@@ -1,0 +1,286 @@
+"""One step of the simulation and many: MuJoCo's equations, differentiable in state, commands and the model's numbers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float
+
+from amt.physics import contacts, solver
+from amt.physics.model import Model, State
+from amt.physics.tree import Frames, bias_force, frames, mass_matrix, point_jacobian
+
+SUBSTEPS = 5  # of the timestep, for one command: 50 Hz
+
+
+@struct.dataclass
+class Reach:
+    """Contact from a distance, for gradients only: the motion is unchanged to the bit.
+
+    A sphere of the hand at distance d in front of an object pushes it, as far as derivatives go, with
+    stiffness x width x log(1 + exp(-d / width)) newtons: what comes nearer would push more.
+    """
+
+    width: Float[Array, ""] | float = 0.02  # metres
+    stiffness: Float[Array, ""] | float = 100.0  # newtons per metre
+
+
+def rollout(
+    model: Model,
+    state: State,
+    controls: Float[Array, "T 22"],
+    *,
+    substeps: int = SUBSTEPS,
+    follow: bool = False,
+    reach: Reach | None = None,
+) -> State:
+    """The states after each command, [T, ...]. Memory grows with T, not with `substeps`.
+
+    controls: joint targets in radians, robot order. follow: within a command the target moves from the last one and
+    leads by what the actuators lag, as in `amt.robot.replay`; else it is held. For a batch use `jax.vmap`.
+    """
+
+    @jax.checkpoint
+    def command(carry, target):
+        state, last = carry
+        for_step = servo(model, last, target, substeps) if follow else jnp.broadcast_to(target, (substeps, len(target)))
+        state, _ = jax.lax.scan(lambda s, ctrl: (step(model, s, ctrl, reach), None), state, for_step)
+        return (state, target), state
+
+    return jax.lax.scan(command, (state, controls[0]), controls)[1]
+
+
+def servo(
+    model: Model, last: Float[Array, " n"], target: Float[Array, " n"], substeps: int
+) -> Float[Array, "substeps n"]:
+    """Targets of the substeps on the way from one command to the next, leading by velocity x damping / stiffness."""
+    share = jnp.arange(1, substeps + 1, dtype=target.dtype)[:, None] / substeps
+    lead = jnp.asarray(model.tree.actuator_damping / model.tree.stiffness, target.dtype)
+    velocity = (target - last) / (substeps * model.timestep)
+    return last + (target - last) * share + lead * velocity
+
+
+def step(model: Model, state: State, ctrl: Float[Array, " 22"], reach: Reach | None = None) -> State:
+    """One timestep on: implicit in the actuators' damping and the objects' spin (MuJoCo's implicitfast)."""
+    tree, n = model.tree, len(model.tree.parent)
+    qpos, qvel, h = state.qpos, state.qvel, model.timestep
+    at = frames(tree, qpos[:n])
+    pos, quat = _poses(qpos[n:])
+    rot = rotation(quat)
+    drive, drag = _actuation(model, qpos[:n], qvel[:n], ctrl)
+    robot_M, robot_bias = mass_matrix(tree, at), bias_force(tree, at, qvel[:n], model.gravity)
+    M = _with_objects(model, robot_M, rot)
+    force = jnp.concatenate([drive - robot_bias, _free_force(model, rot, qvel[n:])])
+    touching = _contacts(model, at, pos, rot)
+    rows = _rows(model, touching, qpos[:n], qvel)
+    if reach is not None:
+        force = force + _reach_force(touching, reach)
+    qacc, pressed = solver.constrained_acceleration(M, force, rows, state.qacc)
+    force = force + pressed
+    damped = robot_M + h * jnp.diag(drag)
+    moved = jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(damped), True), force[:n])
+    qvel = qvel + h * jnp.concatenate([moved, _free_acceleration(model, rot, qvel[n:], force[n:])])
+    parts = [qpos[:n] + h * qvel[:n]]
+    velocity = qvel[n:].reshape(-1, 6)
+    quat = _turned(quat, h * velocity[:, 3:])
+    parts.append(jnp.concatenate([pos + h * velocity[:, :3], quat], axis=-1).ravel())
+    dropped = jnp.maximum(state.num_dropped, touching.num_dropped)
+    return State(jnp.concatenate(parts), qvel, jax.lax.stop_gradient(qacc), dropped)
+
+
+@struct.dataclass
+class Touching:
+    """Contacts that may press, the hand's first: geometry, d(relative velocity in the contact's frame)/d(qvel),
+    friction, softness.
+    """
+
+    contact: contacts.Contacts
+    J: Float[Array, "k 3 nv"]
+    friction: Float[Array, " k"]
+    invweight: Float[Array, " k"]
+    num_hand: int = struct.field(pytree_node=False)
+    num_dropped: Array
+
+
+def _contacts(model: Model, at: Frames, pos: Array, rot: Array) -> Touching:
+    """The nearest `max_contacts` pairs of sphere and shape, and every shape on the table."""
+    tree, num, room = model.tree, *model.shape_kind.shape
+    owner = np.repeat(np.arange(num), room)
+    kind, size = model.shape_kind.reshape(-1), model.shape_size.reshape(-1, 3)
+    place = pos[owner] + jnp.einsum("gij,gj->gi", rot[owner], model.shape_pos.reshape(-1, 3))
+    turn = jnp.einsum("gij,gjk->gik", rot[owner], model.shape_rot.reshape(-1, 3, 3))
+    body, offset, radius, softened = (model.spheres.column(i) for i in range(4))
+    radius, softened = (jnp.asarray(x, pos.dtype) for x in (radius, softened))
+    centre = at.pos[body] + jnp.einsum("sij,sj->si", at.rot[body], jnp.asarray(offset, pos.dtype))
+
+    local = jnp.einsum("gji,sgj->sgi", turn, centre[:, None] - place[None])
+    distance = contacts.surface(*jax.lax.stop_gradient((local, kind[None], size[None])))[0] - radius[:, None]
+    count = min(model.max_contacts, distance.size)
+    nearest = jax.lax.top_k(-jax.lax.stop_gradient(distance).ravel(), count)[1]
+    s, g = nearest // len(owner), nearest % len(owner)
+    hand = contacts.sphere_contacts(centre[s], radius[s], place[g], turn[g], kind[g], size[g])
+    moved = jnp.asarray(tree.moves[body], pos.dtype)[s]
+    table = contacts.table_contacts(place, turn, kind, size)
+    of_hand, of_table = jnp.asarray(owner)[g], np.repeat(owner, contacts.TABLE_SLOTS)
+    J_hand = jnp.concatenate(
+        [-point_jacobian(at, hand.point, moved), _free_jacobian(hand.point, pos, rot, of_hand)], -1
+    )
+    on_table = _free_jacobian(table.point, pos, rot, jnp.asarray(of_table))
+    J_table = jnp.concatenate([jnp.zeros((*on_table.shape[:2], len(tree.parent)), pos.dtype), on_table], axis=-1)
+    contact = jax.tree.map(lambda *x: jnp.concatenate(x), hand, table)
+    return Touching(
+        contact,
+        jnp.einsum("kij,kjn->kin", contact.frame, jnp.concatenate([J_hand, J_table])),
+        jnp.concatenate([model.touch_friction[of_hand], model.rest_friction[of_table]]),
+        jnp.concatenate([softened[s] + model.invweight[of_hand], model.invweight[of_table]]),
+        count,
+        jnp.sum(distance < 0).astype(jnp.int32) - jnp.sum(hand.dist < 0).astype(jnp.int32),
+    )
+
+
+def _rows(model: Model, touching: Touching, q: Array, qvel: Array) -> solver.Rows:
+    """Four edges of each contact's pyramid, n +- friction t, and the joint limits."""
+    friction = touching.friction[:, None, None]
+    normal, slide = touching.J[:, :1], touching.J[:, 1:] * friction
+    J = jnp.concatenate([normal + slide, normal - slide], axis=1).reshape(-1, len(qvel))
+    dist, mu2 = jnp.repeat(touching.contact.dist, 4), touching.friction**2
+    invweight = jnp.repeat(touching.invweight * (1 + mu2) * 2 * mu2, 4)
+    # A table that is not there, or no friction: nothing presses.
+    D, aref = solver.softness(
+        model.solref, model.solimp, model.timestep, dist, J @ qvel, jnp.where(invweight > 0, invweight, 1.0)
+    )
+    D = jnp.where(invweight > 0, D, 0.0)
+    low, high = (jnp.asarray(x, q.dtype) for x in model.tree.limits.T)
+    side = jnp.where(q - low < high - q, 1.0, -1.0).astype(q.dtype)
+    limit_D, limit_aref = solver.softness(
+        model.limit_solref,
+        model.limit_solimp,
+        model.timestep,
+        jnp.minimum(q - low, high - q),
+        side * qvel[: len(q)],
+        jnp.asarray(model.tree.limit_invweight, q.dtype),
+    )
+    return solver.Rows(J, side, jnp.concatenate([D, limit_D]), jnp.concatenate([aref, limit_aref]))
+
+
+def _reach_force(touching: Touching, reach: Reach) -> Array:
+    """Zero, with a derivative."""
+    k = touching.num_hand
+    dist = touching.contact.dist[:k]
+    push = reach.stiffness * reach.width * jax.nn.softplus(-dist / reach.width)
+    push = jnp.where(dist > 0, push - jax.lax.stop_gradient(push), 0.0)
+    return push @ touching.J[:k, 0]
+
+
+def _actuation(model: Model, q: Array, v: Array, ctrl: Array) -> tuple[Array, Array]:
+    """Joint torques (N m) of position actuators and joint damping, and how they fall with velocity."""
+    tree = model.tree
+    low, high, kp, kd, bound, damping = (
+        jnp.asarray(x, q.dtype)
+        for x in (*tree.ctrl_limits.T, tree.stiffness, tree.actuator_damping, tree.max_force, tree.damping)
+    )
+    wanted = kp * (jnp.clip(ctrl, low, high) - q) - kd * v
+    saturated = (wanted <= -bound) | (wanted >= bound)
+    return jnp.clip(wanted, -bound, bound) - damping * v, jnp.where(saturated, 0.0, kd) + damping
+
+
+def _with_objects(model: Model, robot_M: Array, rot: Array) -> Array:
+    """The robot's mass matrix and, on the diagonal, the objects': force in the world, torque in the object's frame."""
+    blocks = [robot_M]
+    for o in range(model.num_objects):
+        m, c = model.mass[o], model.com[o]
+        C = _cross_matrix(c)
+        corner = -m * rot[o] @ C
+        about_origin = model.inertia[o] - m * C @ C
+        eye = jnp.eye(3, dtype=rot.dtype)
+        blocks.append(jnp.block([[m * eye, corner], [corner.T, about_origin]]))
+    return jax.scipy.linalg.block_diag(*blocks)
+
+
+def _free_force(model: Model, rot: Array, v: Array) -> Array:
+    """Weight and centrifugal force of the objects."""
+    spin = v.reshape(-1, 6)[:, 3:]
+    C = jax.vmap(_cross_matrix)(model.com)
+    about_origin = model.inertia - model.mass[:, None, None] * C @ C
+    outwards = jnp.cross(spin, jnp.cross(spin, model.com))
+    force = model.mass[:, None] * (model.gravity - jnp.einsum("oij,oj->oi", rot, outwards))
+    weight = model.mass[:, None] * jnp.einsum("oji,j->oi", rot, model.gravity)
+    torque = jnp.cross(model.com, weight) - jnp.cross(spin, jnp.einsum("oij,oj->oi", about_origin, spin))
+    return jnp.concatenate([force, torque], axis=-1).ravel()
+
+
+def _free_acceleration(model: Model, rot: Array, v: Array, force: Array) -> Array:
+    """(M + h d(bias)/dv)^-1 force, object by object: what spins is taken implicitly.
+
+    The bias is m R w x (w x c) and w x I w. Its derivative has no columns for the linear velocity, which is eliminated.
+    """
+    h, m, c = model.timestep, model.mass[:, None, None], model.com
+    spin = v.reshape(-1, 6)[:, 3:]
+    push, twist = jnp.split(force.reshape(-1, 6), 2, axis=-1)
+    C = jax.vmap(_cross_matrix)(c)
+    about_origin = model.inertia - m * C @ C
+    corner = -m * rot @ C
+    eye = jnp.eye(3, dtype=rot.dtype)
+    outer = spin[:, :, None] * c[:, None]
+    swing = jnp.sum(spin * c, axis=-1)[:, None, None] * eye + outer - 2 * jnp.swapaxes(outer, -1, -2)
+    gyro = jax.vmap(_cross_matrix)(spin) @ about_origin
+    gyro = gyro - jax.vmap(_cross_matrix)(jnp.einsum("oij,oj->oi", about_origin, spin))
+    corner_h = corner + h * m * rot @ swing
+    back = jnp.swapaxes(corner, -1, -2) / m
+    turning = _solve3(about_origin + h * gyro - back @ corner_h, twist - jnp.einsum("oij,oj->oi", back, push))
+    moving = (push - jnp.einsum("oij,oj->oi", corner_h, turning)) / m[..., 0]
+    return jnp.concatenate([moving, turning], axis=-1).ravel()
+
+
+def _solve3(A: Float[Array, "o 3 3"], b: Float[Array, "o 3"]) -> Float[Array, "o 3"]:
+    """By Cramer's rule."""
+    x, y, z = A[:, :, 0], A[:, :, 1], A[:, :, 2]
+    yz = jnp.cross(y, z)
+    parts = (yz, jnp.cross(z, x), jnp.cross(x, y))
+    return jnp.stack([jnp.sum(p * b, axis=-1) for p in parts], axis=-1) / jnp.sum(x * yz, axis=-1, keepdims=True)
+
+
+def _free_jacobian(point: Array, pos: Array, rot: Array, owner: Array) -> Array:
+    """d(velocity of points on objects `owner`)/d(all objects' velocities), [k, 3, 6 o]."""
+    arm = point - pos[owner]
+    turning = jnp.cross(jnp.swapaxes(rot[owner], -1, -2), arm[:, None])  # R e_i x arm, one a row
+    eye = jnp.broadcast_to(jnp.eye(3, dtype=point.dtype), (len(point), 3, 3))
+    own = jnp.concatenate([eye, jnp.swapaxes(turning, -1, -2)], axis=-1)
+    mine = (owner[:, None] == jnp.arange(len(pos))).astype(point.dtype)
+    return jnp.einsum("kin,ko->kion", own, mine).reshape(len(point), 3, -1)
+
+
+def _poses(q: Array) -> tuple[Array, Array]:
+    pose = q.reshape(-1, 7)
+    quat = pose[:, 3:]
+    return pose[:, :3], quat / jnp.sqrt(jnp.sum(quat**2, axis=-1, keepdims=True))
+
+
+def rotation(quat: Float[Array, "*b 4"]) -> Float[Array, "*b 3 3"]:
+    """Of unit quaternions, wxyz."""
+    w, x, y, z = jnp.moveaxis(quat, -1, 0)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def _turned(quat: Array, angle: Array) -> Array:
+    """quat * exp(angle / 2), the angle in the object's own frame; smooth at 0."""
+    square = jnp.sum(angle**2, axis=-1, keepdims=True) / 4
+    small = square < 1e-8
+    half = jnp.sqrt(jnp.where(small, 1.0, square))
+    sinc = jnp.where(small, 1 - square / 6, jnp.sin(half) / half)
+    w, v = jnp.where(small, 1 - square / 2, jnp.cos(half)), sinc * angle / 2
+    w0, v0 = quat[:, :1], quat[:, 1:]
+    real = w0 * w - jnp.sum(v0 * v, axis=-1, keepdims=True)
+    made = jnp.concatenate([real, w0 * v + w * v0 + jnp.cross(v0, v)], axis=-1)
+    return made / jnp.sqrt(jnp.sum(made**2, axis=-1, keepdims=True))
+
+
+def _cross_matrix(v: Array) -> Array:
+    x, y, z = v
+    zero = jnp.zeros_like(x)
+    return jnp.array([[zero, -z, y], [z, zero, -x], [-y, x, zero]])
