@@ -1,7 +1,7 @@
 """Where the hand's spheres and the table touch objects: distance, place and frame, as MuJoCo C computes them.
 
-The hand touches with spheres, the table is the plane z = 0, objects are boxes, cylinders and capsules along their own z.
-What a shape is, is a number at run time: objects of other kinds and sizes need no other program.
+The hand touches with spheres, the table is the plane z = 0, objects are boxes, cylinders and capsules along their own
+z. What a shape is, is a number at run time: objects of other kinds and sizes need no other program.
 """
 
 import jax
@@ -17,7 +17,7 @@ TINY = 1e-12  # metres
 
 @struct.dataclass
 class Contacts:
-    """Distances (negative: penetration), points, and frames [normal; tangent; tangent], the normal towards the object."""
+    """Distances (negative: penetration), points, frames [normal; tangent; tangent]; normals point into the object."""
 
     dist: Float[Array, " k"]
     point: Float[Array, "k 3"]
@@ -65,13 +65,13 @@ def table_contacts(
     offset, there = _choose(kind, choices)
     point = pos[:, None] + offset
     dist = jnp.where(there & (kind != NONE)[:, None], point[..., 2], 1e3)
-    point = point - up * (point[..., 2:] / 2)
+    point = point - up[None, None] * (point[..., 2:] / 2)
     flat = jnp.broadcast_to(tangents(up[None]), (len(pos), 3, 3))
     # MuJoCo turns a capsule's frame along it.
-    along = axis - up * axis[:, 2:]
+    along = axis - up[None] * axis[:, 2:]
     length = _length(along)
     x = jnp.asarray(np.eye(3)[0], pos.dtype)
-    along = jnp.where((length > TINY)[:, None], _unit(along, length), x)
+    along = jnp.where((length > TINY)[:, None], _unit(along, length), x[None])
     lying = jnp.stack([jnp.broadcast_to(up, along.shape), along, jnp.cross(up[None], along)], axis=1)
     frame = jnp.where((kind == CAPSULE)[:, None, None], lying, flat)
     k = len(pos) * TABLE_SLOTS
@@ -141,7 +141,7 @@ def _capsule(point: Array, radius: Array, half: Array) -> tuple[Array, Array]:
     away = point - jnp.zeros_like(point).at[..., 2].set(nearest)
     length = _length(away)
     x = jnp.asarray(np.eye(3)[0], point.dtype)
-    return length - radius, jnp.where((length > 0)[..., None], _unit(away, length), x)
+    return length - radius, jnp.where((length > 0)[..., None], _unit(away, length), jnp.broadcast_to(x, away.shape))
 
 
 def _box_corners(rot: Array, size: Array) -> tuple[Array, Array]:
@@ -156,7 +156,7 @@ def _cylinder_rims(rot: Array, radius: Array, half: Array) -> tuple[Array, Array
     """The lowest point of either rim and two more of the lower one, a third of a turn away."""
     axis = rot[:, :, 2] * jnp.where(rot[:, 2, 2] > 0, -1.0, 1.0).astype(rot.dtype)[:, None]
     up = jnp.asarray(np.eye(3)[2], rot.dtype)
-    down = axis * axis[:, 2:] - up
+    down = axis * axis[:, 2:] - up[None]
     length = _length(down)
     tilted = length > TINY
     down = jnp.where(tilted[:, None], _unit(down, length), rot[:, :, 0]) * radius[:, None]

@@ -25,8 +25,9 @@ KINDS = {
     mujoco.mjtGeom.mjGEOM_CYLINDER: CYLINDER,
     mujoco.mjtGeom.mjGEOM_CAPSULE: CAPSULE,
 }
-# Contact starts from nothing: with MuJoCo's own 0.9 its force jumps at the first touch, and the gradient with it.
-SOLIMP = (0.01, 0.95, 0.001, 0.5, 2.0)
+# Contact starts from nothing and stiffens over 3 mm. With MuJoCo's own 0.9 its force jumps at the first touch, and
+# over 1 mm single precision loses a third digit of the gradient (experiments/gradient_check).
+SOLIMP = (0.01, 0.95, 0.003, 0.5, 2.0)
 SOLREF = (0.02, 1.0)
 TABLE, SPHERE = "table", "touch"
 
@@ -37,7 +38,7 @@ class Model:
 
     Objects o, shapes g of an object, hand spheres s. Metres, kilograms, newtons. `shape_kind` is one of
     `amt.physics.contacts`; `com` and `inertia` (about it) are in the object's frame; `invweight` is what MuJoCo scales
-    a constraint's softness by. `touch_*` and `rest_*` are friction and softness of contacts with the hand and the table.
+    a constraint's softness by. `touch_friction` is that of the hand on an object, `rest_friction` that of the table.
     """
 
     timestep: Float[Array, ""]
@@ -58,11 +59,24 @@ class Model:
     limit_solimp: Float[Array, " 5"]
     tree: Tree = struct.field(pytree_node=False)
     spheres: "Spheres" = struct.field(pytree_node=False)
+    places: "Places" = struct.field(pytree_node=False)
     max_contacts: int = struct.field(pytree_node=False, default=MAX_CONTACTS)
 
     @property
     def num_objects(self) -> int:
         return self.mass.shape[-1]
+
+    @property
+    def num_touching(self) -> int:
+        """Contacts of the hand that a step takes into account."""
+        return min(self.max_contacts, len(self.spheres) * self.shape_kind.shape[-2] * self.shape_kind.shape[-1])
+
+
+class Places(dict):
+    """Where the robot's bodies are, by name: (moving body, (position, rotation) in it), as tuples; hashable."""
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.items()))
 
 
 class Spheres(tuple):
@@ -73,15 +87,27 @@ class Spheres(tuple):
 
 
 @struct.dataclass
+class Touch:
+    """The hand's nearest contacts with objects in the last step: distance (m, negative: penetration), force along the
+    normal (N) and sliding speed (m/s).
+    """
+
+    dist: Float[Array, " k"]
+    force: Float[Array, " k"]
+    slip: Float[Array, " k"]
+
+
+@struct.dataclass
 class State:
     """`qpos` (22 joint angles, then position and quaternion wxyz of each object), `qvel` (rad/s; of objects m/s in the
-    world and rad/s in the object's frame), the last acceleration, from which the solver starts, and how many contacts
-    have been left out because more than `max_contacts` were there.
+    world and rad/s in the object's frame), the last acceleration, from which the solver starts, the hand's contacts,
+    and how many have been left out so far because more than `max_contacts` were there at a time.
     """
 
     qpos: Float[Array, " nq"]
     qvel: Float[Array, " nv"]
     qacc: Float[Array, " nv"]
+    touch: Touch
     num_dropped: Int[Array, ""]
 
 
@@ -131,7 +157,9 @@ def put(
         gravity=real(model.opt.gravity),
         mass=real(model.body_mass[bodies], count),
         com=real(model.body_ipos[bodies], count, 3),
-        inertia=real([R @ np.diag(i) @ R.T for R, i in zip(turned, model.body_inertia[bodies])], count, 3, 3),
+        inertia=real(
+            [R @ np.diag(i) @ R.T for R, i in zip(turned, model.body_inertia[bodies], strict=True)], count, 3, 3
+        ),
         invweight=real(model.body_invweight0[bodies, 0], count),
         shape_kind=jnp.asarray(kind, jnp.int32),
         shape_size=real(size),
@@ -145,15 +173,17 @@ def put(
         limit_solimp=real(model.jnt_solimp[0]),
         tree=tree,
         spheres=spheres,
+        places=Places((name, (b, (tuple(p), tuple(map(tuple, R))))) for name, (b, p, R) in place.items() if b >= 0),
         max_contacts=max_contacts,
     )
-    return held, at_rest(real(model.qpos0), 6 * count + len(tree.parent))
+    return held, at_rest(held, real(model.qpos0))
 
 
-def at_rest(qpos: Float[Array, " nq"], nv: int) -> State:
+def at_rest(model: Model, qpos: Float[Array, " nq"]) -> State:
     """The state with these positions and no velocity."""
-    zero = jnp.zeros(nv, qpos.dtype)
-    return State(qpos, zero, zero, jnp.int32(0))
+    zero = jnp.zeros(len(model.tree.parent) + 6 * model.num_objects, qpos.dtype)
+    none = jnp.zeros(model.num_touching, qpos.dtype)
+    return State(qpos, zero, zero, Touch(none, none, none), jnp.int32(0))
 
 
 def stack(models: list[Model]) -> Model:

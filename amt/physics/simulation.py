@@ -1,15 +1,16 @@
-"""One step of the simulation and many: MuJoCo's equations, differentiable in state, commands and the model's numbers."""
+"""One step of the simulation and many: MuJoCo's equations, differentiable in state, commands and the model."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from amt.physics import contacts, solver
-from amt.physics.model import Model, State
-from amt.physics.tree import Frames, bias_force, frames, mass_matrix, point_jacobian
+from amt.physics.model import Model, State, Touch
+from amt.physics.tree import Frames, bias_force, frames, mass_matrix
 
+RATE = 20.0  # 1/s, of the guide
 SUBSTEPS = 5  # of the timestep, for one command: 50 Hz
 
 
@@ -25,6 +26,18 @@ class Reach:
     stiffness: Float[Array, ""] | float = 100.0  # newtons per metre
 
 
+@struct.dataclass
+class Guide:
+    """A hand of God that leads every object: a spring to its place after each command, and its weight taken off.
+
+    `gain` from 0 (none) to 1: then the object's error falls off with `RATE`, critically damped, whatever its mass.
+    """
+
+    pos: Float[Array, "T o 3"]
+    rot: Float[Array, "T o 3 3"]
+    gain: Float[Array, ""] | float
+
+
 def rollout(
     model: Model,
     state: State,
@@ -33,21 +46,51 @@ def rollout(
     substeps: int = SUBSTEPS,
     follow: bool = False,
     reach: Reach | None = None,
+    memory: float = 1.0,
+    guide: Guide | None = None,
 ) -> State:
     """The states after each command, [T, ...]. Memory grows with T, not with `substeps`.
 
     controls: joint targets in radians, robot order. follow: within a command the target moves from the last one and
-    leads by what the actuators lag, as in `amt.robot.replay`; else it is held. For a batch use `jax.vmap`.
+    leads by what the actuators lag, as in `amt.robot.replay`; else it is held. memory: the share of the derivative with
+    respect to a state that is passed to the command before; below 1 derivatives of long, stiff contacts stay bounded,
+    and what a command does later than some 1 / (1 - memory) commands is seen less and less. For a batch use `jax.vmap`.
     """
 
     @jax.checkpoint
-    def command(carry, target):
+    def command(carry, inputs):
         state, last = carry
+        target, place = inputs
+        if memory != 1.0:
+            state = jax.tree.map(lambda x: x if x.dtype.kind == "i" else _faded(x, memory), state)
         for_step = servo(model, last, target, substeps) if follow else jnp.broadcast_to(target, (substeps, len(target)))
-        state, _ = jax.lax.scan(lambda s, ctrl: (step(model, s, ctrl, reach), None), state, for_step)
+
+        def substep(state, ctrl):
+            push = None if place is None else _guiding(model, state, *place, guide.gain)
+            return step(model, state, ctrl, reach, push), None
+
+        state, _ = jax.lax.scan(substep, state, for_step)
         return (state, target), state
 
-    return jax.lax.scan(command, (state, controls[0]), controls)[1]
+    places = None if guide is None else (guide.pos, guide.rot)
+    return jax.lax.scan(command, (state, controls[0]), (controls, places))[1]
+
+
+def _guiding(model: Model, state: State, goal_pos: Array, goal_rot: Array, gain: Array | float) -> Array:
+    n = len(model.tree.parent)
+    pos, quat = _poses(state.qpos[n:])
+    rot, velocity = rotation(quat), state.qvel[n:].reshape(-1, 6)
+    off = jnp.swapaxes(rot, -1, -2) @ goal_rot
+    off = (off - jnp.swapaxes(off, -1, -2)) / 2  # of a small rotation, its vector's cross matrix
+    turn = jnp.stack([off[:, 2, 1], off[:, 0, 2], off[:, 1, 0]], axis=-1)
+    linear = RATE**2 * (goal_pos - pos) - 2 * RATE * velocity[:, :3] - model.gravity[None]
+    force = model.mass[:, None] * linear
+    torque = jnp.einsum("oij,oj->oi", model.inertia, RATE**2 * turn - 2 * RATE * velocity[:, 3:])
+    return gain * jnp.concatenate([force, torque], axis=-1).ravel()
+
+
+def _faded(x: Array, share: float) -> Array:
+    return share * x + (1 - share) * jax.lax.stop_gradient(x)
 
 
 def servo(
@@ -57,11 +100,20 @@ def servo(
     share = jnp.arange(1, substeps + 1, dtype=target.dtype)[:, None] / substeps
     lead = jnp.asarray(model.tree.actuator_damping / model.tree.stiffness, target.dtype)
     velocity = (target - last) / (substeps * model.timestep)
-    return last + (target - last) * share + lead * velocity
+    return last[None] + (target - last)[None] * share + (lead * velocity)[None]
 
 
-def step(model: Model, state: State, ctrl: Float[Array, " 22"], reach: Reach | None = None) -> State:
-    """One timestep on: implicit in the actuators' damping and the objects' spin (MuJoCo's implicitfast)."""
+def step(
+    model: Model,
+    state: State,
+    ctrl: Float[Array, " 22"],
+    reach: Reach | None = None,
+    push: Float[Array, " 6o"] | None = None,
+) -> State:
+    """One timestep on: implicit in the actuators' damping and the objects' spin (MuJoCo's implicitfast).
+
+    push: force on each object in the base frame and torque in its own, N and N m.
+    """
     tree, n = model.tree, len(model.tree.parent)
     qpos, qvel, h = state.qpos, state.qvel, model.timestep
     at = frames(tree, qpos[:n])
@@ -70,13 +122,15 @@ def step(model: Model, state: State, ctrl: Float[Array, " 22"], reach: Reach | N
     drive, drag = _actuation(model, qpos[:n], qvel[:n], ctrl)
     robot_M, robot_bias = mass_matrix(tree, at), bias_force(tree, at, qvel[:n], model.gravity)
     M = _with_objects(model, robot_M, rot)
-    force = jnp.concatenate([drive - robot_bias, _free_force(model, rot, qvel[n:])])
+    free = _free_force(model, rot, qvel[n:])
+    force = jnp.concatenate([drive - robot_bias, free if push is None else free + push])
     touching = _contacts(model, at, pos, rot)
-    rows = _rows(model, touching, qpos[:n], qvel)
+    rows = _rows(model, at, pos, rot, touching, qpos[:n], qvel)
     if reach is not None:
-        force = force + _reach_force(touching, reach)
+        force = force + _reach_force(at, pos, rot, touching, reach)
     qacc, pressed = solver.constrained_acceleration(M, force, rows, state.qacc)
-    force = force + pressed
+    force = force + rows.transposed(pressed)
+    touch = _touch(touching, pressed, rows.J @ qvel)
     damped = robot_M + h * jnp.diag(drag)
     moved = jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(damped), True), force[:n])
     qvel = qvel + h * jnp.concatenate([moved, _free_acceleration(model, rot, qvel[n:], force[n:])])
@@ -85,17 +139,16 @@ def step(model: Model, state: State, ctrl: Float[Array, " 22"], reach: Reach | N
     quat = _turned(quat, h * velocity[:, 3:])
     parts.append(jnp.concatenate([pos + h * velocity[:, :3], quat], axis=-1).ravel())
     dropped = jnp.maximum(state.num_dropped, touching.num_dropped)
-    return State(jnp.concatenate(parts), qvel, jax.lax.stop_gradient(qacc), dropped)
+    return State(jnp.concatenate(parts), qvel, jax.lax.stop_gradient(qacc), touch, dropped)
 
 
 @struct.dataclass
 class Touching:
-    """Contacts that may press, the hand's first: geometry, d(relative velocity in the contact's frame)/d(qvel),
-    friction, softness.
-    """
+    """Contacts that may press, the hand's first: geometry, the hinges that move the hand there, the object."""
 
     contact: contacts.Contacts
-    J: Float[Array, "k 3 nv"]
+    moved: Float[Array, "k n"]
+    owner: Int[Array, " k"]
     friction: Float[Array, " k"]
     invweight: Float[Array, " k"]
     num_hand: int = struct.field(pytree_node=False)
@@ -115,34 +168,48 @@ def _contacts(model: Model, at: Frames, pos: Array, rot: Array) -> Touching:
 
     local = jnp.einsum("gji,sgj->sgi", turn, centre[:, None] - place[None])
     distance = contacts.surface(*jax.lax.stop_gradient((local, kind[None], size[None])))[0] - radius[:, None]
-    count = min(model.max_contacts, distance.size)
-    nearest = jax.lax.top_k(-jax.lax.stop_gradient(distance).ravel(), count)[1]
+    nearest = jax.lax.top_k(-jax.lax.stop_gradient(distance).ravel(), model.num_touching)[1]
     s, g = nearest // len(owner), nearest % len(owner)
     hand = contacts.sphere_contacts(centre[s], radius[s], place[g], turn[g], kind[g], size[g])
     moved = jnp.asarray(tree.moves[body], pos.dtype)[s]
     table = contacts.table_contacts(place, turn, kind, size)
-    of_hand, of_table = jnp.asarray(owner)[g], np.repeat(owner, contacts.TABLE_SLOTS)
-    J_hand = jnp.concatenate(
-        [-point_jacobian(at, hand.point, moved), _free_jacobian(hand.point, pos, rot, of_hand)], -1
-    )
-    on_table = _free_jacobian(table.point, pos, rot, jnp.asarray(of_table))
-    J_table = jnp.concatenate([jnp.zeros((*on_table.shape[:2], len(tree.parent)), pos.dtype), on_table], axis=-1)
+    of_hand, of_table = jnp.asarray(owner)[g], jnp.asarray(np.repeat(owner, contacts.TABLE_SLOTS))
     contact = jax.tree.map(lambda *x: jnp.concatenate(x), hand, table)
+    moved = jnp.concatenate([moved, jnp.zeros((len(of_table), len(tree.parent)), pos.dtype)])
     return Touching(
         contact,
-        jnp.einsum("kij,kjn->kin", contact.frame, jnp.concatenate([J_hand, J_table])),
+        moved,
+        jnp.concatenate([of_hand, of_table]),
         jnp.concatenate([model.touch_friction[of_hand], model.rest_friction[of_table]]),
         jnp.concatenate([softened[s] + model.invweight[of_hand], model.invweight[of_table]]),
-        count,
+        model.num_touching,
         jnp.sum(distance < 0).astype(jnp.int32) - jnp.sum(hand.dist < 0).astype(jnp.int32),
     )
 
 
-def _rows(model: Model, touching: Touching, q: Array, qvel: Array) -> solver.Rows:
+def _jacobian(
+    at: Frames, pos: Array, rot: Array, touching: Touching, direction: Float[Array, "k e 3"]
+) -> Float[Array, "k e nv"]:
+    """d(velocity of the object against the hand or table, along `direction`)/d(qvel), at each contact.
+
+    A force along a direction is a wrench on the robot; its power on a hinge's screw is the entry of that hinge.
+    """
+    point, owner = touching.contact.point, touching.owner
+    wrench = jnp.concatenate([jnp.cross((point - at.origin[None])[:, None], direction), direction], axis=-1)
+    robot = -(wrench @ at.screw.T) * touching.moved[:, None]
+    torque = jnp.cross((point - pos[owner])[:, None], direction)
+    own = jnp.concatenate([direction, jnp.einsum("kji,kej->kei", rot[owner], torque)], axis=-1)
+    mine = (owner[:, None] == jnp.arange(len(pos))[None]).astype(point.dtype)
+    objects = own[:, :, None] * mine[:, None, :, None]
+    return jnp.concatenate([robot, objects.reshape(*own.shape[:2], -1)], axis=-1)
+
+
+def _rows(model: Model, at: Frames, pos: Array, rot: Array, touching: Touching, q: Array, qvel: Array) -> solver.Rows:
     """Four edges of each contact's pyramid, n +- friction t, and the joint limits."""
-    friction = touching.friction[:, None, None]
-    normal, slide = touching.J[:, :1], touching.J[:, 1:] * friction
-    J = jnp.concatenate([normal + slide, normal - slide], axis=1).reshape(-1, len(qvel))
+    normal = touching.contact.frame[:, :1]
+    slide = touching.contact.frame[:, 1:] * touching.friction[:, None, None]
+    edges = jnp.concatenate([normal + slide, normal - slide], axis=1)
+    J = _jacobian(at, pos, rot, touching, edges).reshape(-1, len(qvel))
     dist, mu2 = jnp.repeat(touching.contact.dist, 4), touching.friction**2
     invweight = jnp.repeat(touching.invweight * (1 + mu2) * 2 * mu2, 4)
     # A table that is not there, or no friction: nothing presses.
@@ -163,13 +230,23 @@ def _rows(model: Model, touching: Touching, q: Array, qvel: Array) -> solver.Row
     return solver.Rows(J, side, jnp.concatenate([D, limit_D]), jnp.concatenate([aref, limit_aref]))
 
 
-def _reach_force(touching: Touching, reach: Reach) -> Array:
+def _touch(touching: Touching, pressed: Array, velocity: Array) -> Touch:
+    k = touching.num_hand
+    # Edges n + f t1, n + f t2, n - f t1, n - f t2.
+    along = velocity[: 4 * k].reshape(k, 2, 2)
+    friction = jnp.maximum(touching.friction[:k], 1e-6)[:, None]
+    sliding = (along[:, 0] - along[:, 1]) / (2 * friction)
+    slip = jnp.sqrt(jnp.sum(sliding**2, axis=-1) + 1e-12)
+    return Touch(touching.contact.dist[:k], pressed[: 4 * k].reshape(k, 4).sum(1), slip)
+
+
+def _reach_force(at: Frames, pos: Array, rot: Array, touching: Touching, reach: Reach) -> Array:
     """Zero, with a derivative."""
     k = touching.num_hand
     dist = touching.contact.dist[:k]
     push = reach.stiffness * reach.width * jax.nn.softplus(-dist / reach.width)
     push = jnp.where(dist > 0, push - jax.lax.stop_gradient(push), 0.0)
-    return push @ touching.J[:k, 0]
+    return push @ _jacobian(at, pos, rot, touching, touching.contact.frame[:, :1])[:k, 0]
 
 
 def _actuation(model: Model, q: Array, v: Array, ctrl: Array) -> tuple[Array, Array]:
@@ -203,7 +280,7 @@ def _free_force(model: Model, rot: Array, v: Array) -> Array:
     C = jax.vmap(_cross_matrix)(model.com)
     about_origin = model.inertia - model.mass[:, None, None] * C @ C
     outwards = jnp.cross(spin, jnp.cross(spin, model.com))
-    force = model.mass[:, None] * (model.gravity - jnp.einsum("oij,oj->oi", rot, outwards))
+    force = model.mass[:, None] * (model.gravity[None] - jnp.einsum("oij,oj->oi", rot, outwards))
     weight = model.mass[:, None] * jnp.einsum("oji,j->oi", rot, model.gravity)
     torque = jnp.cross(model.com, weight) - jnp.cross(spin, jnp.einsum("oij,oj->oi", about_origin, spin))
     return jnp.concatenate([force, torque], axis=-1).ravel()
@@ -222,7 +299,7 @@ def _free_acceleration(model: Model, rot: Array, v: Array, force: Array) -> Arra
     corner = -m * rot @ C
     eye = jnp.eye(3, dtype=rot.dtype)
     outer = spin[:, :, None] * c[:, None]
-    swing = jnp.sum(spin * c, axis=-1)[:, None, None] * eye + outer - 2 * jnp.swapaxes(outer, -1, -2)
+    swing = jnp.sum(spin * c, axis=-1)[:, None, None] * eye[None] + outer - 2 * jnp.swapaxes(outer, -1, -2)
     gyro = jax.vmap(_cross_matrix)(spin) @ about_origin
     gyro = gyro - jax.vmap(_cross_matrix)(jnp.einsum("oij,oj->oi", about_origin, spin))
     corner_h = corner + h * m * rot @ swing
@@ -238,16 +315,6 @@ def _solve3(A: Float[Array, "o 3 3"], b: Float[Array, "o 3"]) -> Float[Array, "o
     yz = jnp.cross(y, z)
     parts = (yz, jnp.cross(z, x), jnp.cross(x, y))
     return jnp.stack([jnp.sum(p * b, axis=-1) for p in parts], axis=-1) / jnp.sum(x * yz, axis=-1, keepdims=True)
-
-
-def _free_jacobian(point: Array, pos: Array, rot: Array, owner: Array) -> Array:
-    """d(velocity of points on objects `owner`)/d(all objects' velocities), [k, 3, 6 o]."""
-    arm = point - pos[owner]
-    turning = jnp.cross(jnp.swapaxes(rot[owner], -1, -2), arm[:, None])  # R e_i x arm, one a row
-    eye = jnp.broadcast_to(jnp.eye(3, dtype=point.dtype), (len(point), 3, 3))
-    own = jnp.concatenate([eye, jnp.swapaxes(turning, -1, -2)], axis=-1)
-    mine = (owner[:, None] == jnp.arange(len(pos))).astype(point.dtype)
-    return jnp.einsum("kin,ko->kion", own, mine).reshape(len(point), 3, -1)
 
 
 def _poses(q: Array) -> tuple[Array, Array]:

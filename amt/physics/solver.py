@@ -17,7 +17,7 @@ MIN_IMPEDANCE, MAX_IMPEDANCE = 1e-4, 0.9999  # of MuJoCo
 
 @struct.dataclass
 class Rows:
-    """One-sided constraints: contacts' pyramid edges `J`, then one joint limit a hinge, sign `side`; D is 0 where open."""
+    """One-sided constraints: edges `J` of contacts, then a limit of each hinge, of sign `side`; D is 0 where open."""
 
     J: Float[Array, "m nv"]
     side: Float[Array, " n"]
@@ -65,27 +65,27 @@ def softness(
 
 def constrained_acceleration(
     M: Float[Array, "nv nv"], force: Float[Array, " nv"], rows: Rows, start: Float[Array, " nv"]
-) -> tuple[Float[Array, " nv"], Float[Array, " nv"]]:
-    """(acceleration, generalised force of the constraints) under `force`.
+) -> tuple[Float[Array, " nv"], Float[Array, " m+n"]]:
+    """(acceleration, force of each constraint) under the generalised `force`.
 
     Solved to the end without a derivative; its derivative is that of one more Newton step in which the set of pressing
     constraints is held fixed, which is the implicit function theorem at the solution.
     """
     still = jax.lax.stop_gradient
     a = still(_newton(*still((M, force, rows, start))))
-    D = rows.D * still(rows.times(a) < rows.aref)
+    D = jnp.where(still(rows.times(a) < rows.aref), rows.D, 0.0)
     residual = force - M @ a - rows.transposed(D * (rows.times(a) - rows.aref))
     H = still(M + rows.gram(D))
     a = a + _solve(H, residual)
-    return a, -rows.transposed(D * (rows.times(a) - rows.aref))
+    return a, -D * (rows.times(a) - rows.aref)
 
 
 def _newton(M: Array, force: Array, rows: Rows, a: Array) -> Array:
-    """Newton's method with an exact search along each step. Ends when a whole step leaves the pressing set as it was."""
+    """Newton's method with an exact search along each step, until a whole step leaves the pressing set as it was."""
 
     def body(carry):
         a, jar, pressing, _, count = carry
-        D = rows.D * pressing
+        D = jnp.where(pressing, rows.D, 0.0)
         slope = M @ a - force
         step = -_solve(M + rows.gram(D), slope + rows.transposed(D * jar))
         along = rows.times(step)

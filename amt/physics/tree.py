@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
@@ -57,6 +58,12 @@ class Tree:
         return found
 
     @functools.cached_property
+    def deepest_shared(self) -> int:
+        """The last body that all of the most distal ones hang on: of an arm with a hand, the palm."""
+        leaves = self.moves[self.moves.sum(1) == self.moves.sum(1).max()]
+        return int(np.flatnonzero(leaves.all(0)).max())
+
+    @functools.cached_property
     def levels(self) -> list[np.ndarray]:
         """Bodies by depth."""
         depth = self.moves.sum(1)
@@ -65,12 +72,17 @@ class Tree:
 
 @struct.dataclass
 class Frames:
-    """Moving bodies in the world: rotations, origins, hinge axes, centres of mass; metres."""
+    """Moving bodies in the world: rotations and origins (metres), and what they are as rigid bodies.
+
+    Twists and wrenches are about the point `origin`, turning first: a hinge's `screw` is (axis, velocity there).
+    `inertia` holds mass, first moment (3) and inertia about the origin (9) of each body.
+    """
 
     rot: Float[Array, "n 3 3"]
     pos: Float[Array, "n 3"]
-    axis: Float[Array, "n 3"]
-    com: Float[Array, "n 3"]
+    origin: Float[Array, " 3"]
+    screw: Float[Array, "n 6"]
+    inertia: Float[Array, "n 13"]
 
 
 def read_tree(model: mujoco.MjModel) -> tuple[Tree, dict[str, tuple[int, np.ndarray, np.ndarray]]]:
@@ -150,52 +162,50 @@ def frames(tree: Tree, q: Float[Array, " n"]) -> Frames:
             rot[body], pos[body] = R[slot], p[slot]
     R, p = jnp.stack(rot), jnp.stack(pos)
     axis = jnp.einsum("bij,bj->bi", R, constant(tree.axis))
-    return Frames(R, p, axis, p + jnp.einsum("bij,bj->bi", R, constant(tree.com)))
+    # Near the hand, so that what cancels in single precision is small.
+    origin = jax.lax.stop_gradient(p[tree.deepest_shared])
+    screw = jnp.concatenate([axis, jnp.cross(p - origin[None], axis)], axis=-1)
+    com = p - origin[None] + jnp.einsum("bij,bj->bi", R, constant(tree.com))
+    mass = constant(tree.mass)[:, None]
+    eye = jnp.eye(3, dtype=q.dtype)
+    about = jnp.einsum("bij,bjk,blk->bil", R, constant(tree.inertia), R)
+    square = jnp.sum(com**2, axis=-1)[:, None, None] * eye[None] - com[:, :, None] * com[:, None]
+    about = about + mass[..., None] * square
+    return Frames(R, p, origin, screw, jnp.concatenate([mass, mass * com, about.reshape(-1, 9)], axis=-1))
 
 
-def point_jacobian(
-    at: Frames, point: Float[Array, "k 3"], moved: Bool[Array, "k n"] | Float[Array, "k n"]
-) -> Float[Array, "k 3 n"]:
-    """d(velocity of a point)/d(hinge velocities) of points that ride on bodies which the hinges in `moved` move."""
-    swept = jnp.cross(at.axis[None], point[:, None] - at.pos[None])
-    return jnp.swapaxes(swept * moved[..., None], -1, -2)
+def momentum(inertia: Float[Array, "n 13"], twist: Float[Array, "n 6"]) -> Float[Array, "n 6"]:
+    """(angular, linear) about the origin of bodies that move at `twist`."""
+    mass, first, about = inertia[:, :1], inertia[:, 1:4], inertia[:, 4:].reshape(-1, 3, 3)
+    turn, move = twist[:, :3], twist[:, 3:]
+    angular = jnp.einsum("bij,bj->bi", about, turn) + jnp.cross(first, move)
+    return jnp.concatenate([angular, mass * move + jnp.cross(turn, first)], axis=-1)
 
 
 def mass_matrix(tree: Tree, at: Frames) -> Float[Array, "n n"]:
-    """Kinetic energy is half v^T M v; with the motors' armature."""
-    linear = point_jacobian(at, at.com, tree.moves)
-    angular = at.axis.T[None] * tree.moves[:, None].astype(at.pos.dtype)
-    inertia = _world_inertia(tree, at)
-    heavy = linear * jnp.asarray(tree.mass, at.pos.dtype)[:, None, None]
-    turned = jnp.einsum("bij,bjn->bin", inertia, angular)
-    rows, left = (jnp.concatenate(x).reshape(-1, len(tree.mass)) for x in ((linear, angular), (heavy, turned)))
-    return rows.T @ left + jnp.diag(jnp.asarray(tree.armature, at.pos.dtype))
+    """Kinetic energy is half v^T M v; with the motors' armature. Composite rigid bodies, all at once."""
+    moves = jnp.asarray(tree.moves, at.pos.dtype)
+    carried = momentum(moves.T @ at.inertia, at.screw)  # of all that a hinge moves, at its unit velocity
+    upper = moves * (carried @ at.screw.T)  # [j, i]: hinge i moves body j
+    return upper + upper.T - jnp.diag(jnp.diag(upper) - jnp.asarray(tree.armature, at.pos.dtype))
 
 
 def bias_force(tree: Tree, at: Frames, v: Float[Array, " n"], gravity: Float[Array, " 3"]) -> Float[Array, " n"]:
-    """What the joints must hold against at rest of acceleration: centrifugal, Coriolis and uncompensated weight; N m."""
+    """What keeps the joints from accelerating: centrifugal and Coriolis force and uncompensated weight; N m."""
     moves = jnp.asarray(tree.moves, v.dtype)
-    spun = at.axis * v[:, None]
-    omega = moves @ spun
-    axis_rate = jnp.cross(omega, at.axis)
-
-    def velocity(point):
-        """Of points that ride on the bodies: sum of spun_k x (point - pos_k) over the hinges that move them."""
-        return jnp.sum(moves[..., None] * jnp.cross(spun[None], point[:, None] - at.pos[None]), axis=1)
-
-    com_rate, pos_rate = velocity(at.com), velocity(at.pos)
-    turning = moves @ (axis_rate * v[:, None])
-    swing = jnp.cross(axis_rate[None], at.com[:, None] - at.pos[None])
-    swing = swing + jnp.cross(at.axis[None], com_rate[:, None] - pos_rate[None])
-    acceleration = jnp.sum((moves * v[None])[..., None] * swing, axis=1)
-    mass, weight = (jnp.asarray(x, v.dtype)[:, None] for x in (tree.mass, tree.weight))
-    force = mass * acceleration - weight * gravity[None]
-    inertia = _world_inertia(tree, at)
-    spin = jnp.einsum("bij,bj->bi", inertia, omega)
-    torque = jnp.einsum("bij,bj->bi", inertia, turning) + jnp.cross(omega, spin)
-    # Power of force and torque per unit of hinge velocity: a . (torque + (com - pos) x force).
-    total = moves.T @ (torque + jnp.cross(at.com, force)) - jnp.cross(at.pos, moves.T @ force)
-    return jnp.sum(at.axis * total, axis=-1)
+    spun = at.screw * v[:, None]
+    twist = moves @ spun
+    turn, move = twist[:, :3], twist[:, 3:]
+    rate = jnp.concatenate(
+        [jnp.cross(turn, spun[:, :3]), jnp.cross(turn, spun[:, 3:]) + jnp.cross(move, spun[:, :3])], axis=-1
+    )
+    held = momentum(at.inertia, twist)
+    force = momentum(at.inertia, moves @ rate)
+    swing = jnp.cross(turn, held[:, :3]) + jnp.cross(move, held[:, 3:])
+    force = force + jnp.concatenate([swing, jnp.cross(turn, held[:, 3:])], axis=-1)
+    weight = jnp.asarray(tree.weight / np.maximum(tree.mass, 1e-12), v.dtype)[:, None] * at.inertia[:, :4]
+    fall = jnp.concatenate([jnp.cross(weight[:, 1:], gravity[None]), weight[:, :1] * gravity[None]], axis=-1)
+    return jnp.sum(at.screw * (moves.T @ (force - fall)), axis=-1)
 
 
 def matrix(quat: np.ndarray) -> np.ndarray:
@@ -203,10 +213,6 @@ def matrix(quat: np.ndarray) -> np.ndarray:
     R = np.zeros(9)
     mujoco.mju_quat2Mat(R, np.asarray(quat, np.float64))
     return R.reshape(3, 3)
-
-
-def _world_inertia(tree: Tree, at: Frames) -> Array:
-    return jnp.einsum("bij,bjk,blk->bil", at.rot, jnp.asarray(tree.inertia, at.pos.dtype), at.rot)
 
 
 def _refuse(model: mujoco.MjModel, n: int) -> None:
