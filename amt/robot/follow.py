@@ -13,7 +13,7 @@ from amt.robot.residuals import REST_HAND, arm_residual, hand_residual, joint_bo
 from amt.robot.solver import Problem, limit_rate, solve_trajectory, track
 
 # Square metres per square radian between the steps of neighbouring frames, at 30 frames per second.
-ARM_ACCELERATION, HAND_ACCELERATION = 5e-2, 4e-2
+ARM_ACCELERATION, HAND_ACCELERATION = 5e-2, 5e-2
 ARM_STRIDE, HAND_STRIDE = 8, 4  # every n-th frame is solved first, to start from
 FIRST_STEPS = 12
 
@@ -37,7 +37,7 @@ class Motion:
 
 @functools.partial(jax.jit, static_argnames=("robot", "steps"))
 def follow(
-    robot: Robot, motion: Motion, fit: HandFit, q_arm: Float[Array, " 6"], steps: int = 8
+    robot: Robot, motion: Motion, fit: HandFit, q_arm: Float[Array, " 6"], steps: int = 6
 ) -> Float[Array, "T 22"]:
     """Commands for all frames together; the arm starts near `q_arm`. T must be a multiple of 8.
 

@@ -28,7 +28,7 @@ LEVEL_CAMERA = np.array([[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0
 
 
 # Thumb and finger closer than this (human tips, metres) are a pinch, softly: the width of the change.
-PINCH_DISTANCE, PINCH_WIDTH = 0.034, 0.002
+PINCH_DISTANCE, PINCH_WIDTH = 0.033, 0.0012
 # A contact belongs to the finger whose tip is nearest, within this many metres.
 CONTACT_REACH = 0.03
 

@@ -20,15 +20,15 @@ from amt.robot.solver import Residual
 # A rotation error of 1 rad weighs as much as this many metres.
 ROTATION_LEVER = 0.1
 # A last bone that points elsewhere: 1 rad weighs as much as this many metres.
-DIRECTION_LEVER = 0.004
+DIRECTION_LEVER = 0.002
 # No room left (a guard of 1) weighs as much as this many metres.
 GUARD_LEVER = 0.02
 # A slight pull to the rest pose decides what the targets leave open (metres per radian).
 REST_WEIGHT = 2e-3
 # Fingertips are round: the radius of their surface (metres).
 TIP_RADIUS = 0.012
-# A pinch, a touched object and a collision count this much more than a fingertip's place.
-PINCH_WEIGHT, CONTACT_WEIGHT, COLLISION_WEIGHT = 20.0, 20.0, 20.0
+# Against a fingertip's place: a pinch, a touched object, pads that go through each other, links, neighbours.
+PINCH_WEIGHT, CONTACT_WEIGHT, PAD_WEIGHT, COLLISION_WEIGHT, SPACING_WEIGHT = 20.0, 20.0, 20.0, 3.0, 0.5
 # Links are 27 mm wide, 20 mm deep: their middles keep this distance; neighbouring tips this one across (metres).
 LINK_DISTANCE, FINGER_SPACING = 0.022, 0.0245
 
@@ -116,7 +116,7 @@ def _pinches(hand: Fingers, target: HandTargets) -> tuple[Array, Array]:
     """Pads of thumb and finger touch in a pinch, and never go through each other."""
     distance, J = _distances(hand, _PINCHING)
     short = distance - 2 * TIP_RADIUS
-    weight = jnp.sqrt(jnp.where(short > 0, target.pinch * PINCH_WEIGHT, COLLISION_WEIGHT))
+    weight = jnp.sqrt(jnp.where(short > 0, target.pinch * PINCH_WEIGHT, PAD_WEIGHT))
     return weight * short, weight[:, None] * J
 
 
@@ -140,7 +140,7 @@ def _spacing(hand: Fingers) -> tuple[Array, Array]:
     across, d_across = hand.points[:3, TIP, 1], hand.d_points[:3, TIP, 1]
     rows = jnp.eye(4, dtype=across.dtype)[:3, :, None] * d_across[:, None]
     short = across[:-1] - across[1:] - FINGER_SPACING
-    weight = jnp.where(short < 0, COLLISION_WEIGHT**0.5, 0.0).astype(across.dtype)
+    weight = jnp.where(short < 0, SPACING_WEIGHT**0.5, 0.0).astype(across.dtype)
     return weight * short, weight[:, None] * (rows[:-1] - rows[1:]).reshape(2, -1)
 
 

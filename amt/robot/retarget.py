@@ -40,7 +40,7 @@ def retarget(
     smoothness: float = 1.0,
     max_velocity: float = 3.14,
     contacts: Contacts | None = None,
-    steps: int = 8,
+    steps: int = 6,
 ) -> Trajectory:
     """Joint commands that make the robot do what the hand does, one per frame of `hand` (batch shape [T]).
 

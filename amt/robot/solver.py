@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 Residual = Callable[[Array, Any], tuple[Array, Array]]
 
-MIN_DAMPING, MAX_DAMPING = 1e-6, 1e6
+MIN_DAMPING, MAX_DAMPING = 1e-2, 1e6  # less damping is refused too often where bounds and guards switch
 RATE_WEIGHT, RATE_MARGIN = 1.0, 0.97  # metres squared per radian squared above this share of the allowed step
 
 
@@ -61,7 +61,7 @@ def solve_pose(
         return (q, r, J, _adapt(damping, better)), None
 
     q = jnp.clip(q, lower, upper)
-    return jax.lax.scan(step, (q, *residual(q, target), jnp.asarray(1e-2, q.dtype)), None, length=steps)[0][0]
+    return jax.lax.scan(step, (q, *residual(q, target), jnp.asarray(MIN_DAMPING, q.dtype)), None, length=steps)[0][0]
 
 
 def track(
@@ -107,7 +107,7 @@ def solve_trajectory(residual: Residual, problem: Problem, q: Float[Array, "T n"
 
     q = jnp.clip(q, problem.lower, problem.upper)
     r, J = evaluate(q, problem.targets)
-    start = (q, r, J, _cost(r, q, problem), jnp.asarray(1e-3, q.dtype))
+    start = (q, r, J, _cost(r, q, problem), jnp.asarray(MIN_DAMPING, q.dtype))
     return jax.lax.scan(step, start, None, length=steps)[0][0]
 
 
