@@ -1,11 +1,11 @@
-"""Retargeting frame by frame, as they come: the newest pose of a sliding window that is solved together.
+"""Retargeting frame by frame, as they come: a filtered hand, and one pose near the last command.
 
-    state = start(robot, joints, fit, q)
-    state, q = step(robot, state, joints, fit, rate)    # for each frame
+    stream = start(robot, joints, fit, q)
+    stream, q = step(robot, stream, joints, fit, rate)    # for each frame
 
 Joints are a right hand's in the robot's base frame (metres), `fit` comes from `fit_hand` on a few seconds of the same
-person, and the first `q`, like the base, from `retarget` on them. Only the past is looked at, so there is no delay;
-the newest pose of a window is less smooth than the same pose would be with its future.
+person, and the first `q`, like the base, from `retarget` on them. The filter is one-euro (Casiez et al. 2012): a
+low-pass whose cutoff rises with speed, so that slow motion is calm and fast motion late by a frame at most.
 """
 
 import functools
@@ -13,34 +13,35 @@ import functools
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from amt.robot.follow import Motion, problems
-from amt.robot.human import HandFit, hand_targets
+from amt.robot.human import HandFit, HandTargets, hand_targets
 from amt.robot.model import NUM_ARM_JOINTS, Robot
-from amt.robot.residuals import arm_residual, hand_residual
-from amt.robot.solver import solve_trajectory
+from amt.robot.residuals import arm_residual, hand_residual, joint_box
+from amt.robot.solver import Residual, solve_pose
 
-WINDOW = 8  # frames
-START_STEPS, STEPS = 40, 3
+FPS = 30.0  # what the cutoffs are meant for
+MIN_CUTOFF, SPEED_CUTOFF = 0.7, 20.0  # hertz; hertz per (metre per second)
+CUTOFF_OF_SPEED = 2.0  # hertz, of the speed itself
+ANCHOR = 0.13  # metres per radian from the last command: calms, and keeps to one branch
+START_STEPS, STEPS = 40, 4
 
 
 @flax.struct.dataclass
 class Stream:
-    """The window's joints, oldest first, its poses as last solved, and the last command."""
+    """The filtered joints, how fast each point moves (metres per second), and the last command."""
 
-    joints: Float[Array, "window 21 3"]
-    poses: Float[Array, "window 22"]
+    joints: Float[Array, "21 3"]
+    speed: Float[Array, " 21"]
     command: Float[Array, " 22"]
 
 
 @functools.partial(jax.jit, static_argnames="robot")
 def start(robot: Robot, joints: Float[Array, "21 3"], fit: HandFit, q: Float[Array, " 22"]) -> Stream:
     """A stream whose robot stands where the first frame wants it, near `q`; `command` is that pose."""
-    window = jnp.broadcast_to(joints, (WINDOW, 21, 3))
-    poses = jnp.broadcast_to(q, (WINDOW, len(q)))
-    poses = _solve(robot, window, poses, fit, jnp.full_like(q, jnp.inf), 1.0, START_STEPS)
-    return Stream(window, poses, poses[-1])
+    command = _solve(robot, hand_targets(joints, fit), q, jnp.full_like(q, jnp.inf), 0.0, START_STEPS)
+    return Stream(joints, jnp.zeros(21, joints.dtype), command)
 
 
 @functools.partial(jax.jit, static_argnames="robot")
@@ -50,25 +51,41 @@ def step(
     joints: Float[Array, "21 3"],
     fit: HandFit,
     rate: Float[Array, " 22"],
-    smoothness: Float[Array, ""] | float = 1.0,
     valid: Bool[Array, ""] | bool = True,
 ) -> tuple[Stream, Float[Array, " 22"]]:
     """The next command, no joint more than `rate` radians from the last. Not `valid`: the robot holds."""
-    window = jnp.concatenate([stream.joints[1:], joints[None]])
-    poses = jnp.concatenate([stream.poses[1:], stream.poses[-1:]])
-    poses = _solve(robot, window, poses, fit, rate, smoothness, STEPS)
-    command = stream.command + jnp.clip(poses[-1] - stream.command, -rate, rate)
-    stream = jax.tree.map(lambda new, old: jnp.where(valid, new, old), Stream(window, poses, command), stream)
+    change = joints - stream.joints
+    moved = jnp.sqrt(jnp.sum(change**2, axis=-1) + 1e-12) * FPS
+    speed = stream.speed + _share(jnp.full_like(moved, CUTOFF_OF_SPEED)) * (moved - stream.speed)
+    filtered = stream.joints + _share(MIN_CUTOFF + SPEED_CUTOFF * speed)[:, None] * change
+    command = _solve(robot, hand_targets(filtered, fit), stream.command, rate, ANCHOR, STEPS)
+    new = Stream(filtered, speed, command)
+    stream = jax.tree.map(lambda new, old: jnp.where(valid, new, old), new, stream)
     return stream, stream.command
 
 
-def _solve(robot, joints, poses, fit, rate, smoothness, steps) -> Float[Array, "window 22"]:
-    ones = jnp.ones(WINDOW, joints.dtype)
-    nothing = jnp.zeros((WINDOW, 4, 3), joints.dtype)
-    motion = Motion(joints, ones, ones * smoothness, rate, nothing, nothing[..., 0])
-    arm, hand = problems(robot, jax.vmap(lambda frame: hand_targets(frame, fit))(joints), motion)
+def _share(cutoff: Array) -> Array:
+    """Of a new value, for a low-pass with this cutoff in hertz."""
+    return 1 / (1 + FPS / (2 * np.pi * cutoff))
+
+
+def _solve(robot: Robot, targets: HandTargets, q: Array, rate: Array, anchor: float, steps: int) -> Array:
+    box = jnp.asarray(joint_box(robot), q.dtype)
+    lower, upper = jnp.maximum(box[:, 0], q - rate), jnp.minimum(box[:, 1], q + rate)
     parts = (
-        (arm_residual(robot), arm, poses[:, :NUM_ARM_JOINTS]),
-        (hand_residual(robot), hand, poses[:, NUM_ARM_JOINTS:]),
+        (arm_residual(robot), (targets.wrist_pos, targets.wrist_rot), slice(0, NUM_ARM_JOINTS)),
+        (hand_residual(robot), targets, slice(NUM_ARM_JOINTS, None)),
     )
-    return jnp.concatenate([solve_trajectory(residual, problem, q, steps) for residual, problem, q in parts], axis=-1)
+    solved = [
+        solve_pose(_near(residual, q[part], anchor), target, q[part], lower[part], upper[part], steps)
+        for residual, target, part in parts
+    ]
+    return jnp.concatenate(solved)
+
+
+def _near(residual: Residual, last: Array, anchor: float) -> Residual:
+    def near(q, target):
+        r, J = residual(q, target)
+        return jnp.concatenate([r, anchor * (q - last)]), jnp.concatenate([J, anchor * jnp.eye(len(q), dtype=q.dtype)])
+
+    return near
