@@ -15,7 +15,7 @@ from amt.robot.solver import solve_pose
 
 NUM_FRAMES, ROUNDS, FIRST_STEPS, STEPS = 64, 8, 20, 4
 # Metres (and metres a radian) that a shift (and a tilt) weighs per frame, against fingertips out of reach.
-SHIFT_WEIGHT, TILT_LEVER = 0.1, 0.01
+SHIFT_WEIGHT, TILT_LEVER = 0.13, 0.015
 MAX_OFFSET, MAX_ANGLE = 0.05, 0.35  # metres along each axis; radians about each axis
 
 
