@@ -315,8 +315,8 @@ def predict() -> dict:
 def retarget() -> dict:
     return {
         "scale": "fit",  # robot hand / human hand: fit from the finger lengths, or a number
-        "iterations": 20,  # of the optimiser, over the whole trajectory
-        "smoothness": 1.0,  # multiplies the cost of joint motion between frames
+        "iterations": 6,  # of the optimiser, over the whole trajectory
+        "smoothness": 1.0,  # multiplies the cost of joint acceleration
     }
 
 

@@ -1,5 +1,8 @@
 """The robot: UR5e + Allegro by name, its kinematics, MuJoCo scenes, retargeting from human hands, replay."""
 
+from amt.robot.alignment import fit_hand
+from amt.robot.follow import Motion, follow
+from amt.robot.human import HandFit
 from amt.robot.kinematics import forward
 from amt.robot.model import Robot, load_robot
 from amt.robot.render import RenderUnavailable, render
@@ -8,11 +11,15 @@ from amt.robot.retarget import human_tips, retarget, retarget_errors
 from amt.robot.scene import SceneObject, build_scene
 
 __all__ = [
+    "HandFit",
+    "Motion",
     "RenderUnavailable",
     "Replay",
     "Robot",
     "SceneObject",
     "build_scene",
+    "fit_hand",
+    "follow",
     "forward",
     "human_tips",
     "load_robot",

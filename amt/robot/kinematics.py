@@ -44,6 +44,13 @@ def body_poses(
     return {name: (R[i], p[i]) for name, i in index.items()}
 
 
+def axis_derivative(
+    axes: Float[Array, "*batch n 3"], vectors: Float[Array, "*batch n 3"]
+) -> Float[Array, "*batch 3 n"]:
+    """How vectors turn with each of n hinges: axis x vector, one column a joint (a lever gives a point's Jacobian)."""
+    return jnp.swapaxes(jnp.cross(axes, vectors), -1, -2)
+
+
 def quat_to_matrix(quat: Float[np.ndarray, "*batch 4"]) -> Float[np.ndarray, "*batch 3 3"]:
     """Rotation matrices of unit quaternions (wxyz), in numpy and double precision."""
     w, x, y, z = np.moveaxis(np.asarray(quat, np.float64), -1, 0)

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from amt.robot.kinematics import body_poses
-from amt.robot.model import NUM_ARM_JOINTS, NUM_JOINTS, Robot
-from amt.robot.residuals import arm_residual
+from amt.robot.guards import arm_guards, shortfall
+from amt.robot.model import Robot
+from amt.robot.residuals import wrist_residual
 from amt.robot.solver import solve_pose
 
 AZIMUTHS = np.arange(8) * (np.pi / 4)
@@ -35,12 +35,6 @@ ARM_SEEDS = np.array(
     ],
     np.float32,
 )
-
-# Below these the cost rises: metres between robot and table, hand and base column, hand and arm links.
-TABLE_CLEARANCE, COLUMN_CLEARANCE, LINK_CLEARANCE = 0.08, 0.18, 0.14
-MIN_SINE = 0.35  # of the elbow and of the second wrist joint: 20 degrees from a singularity
-FINGER_LENGTH = 0.12
-ARM_BODIES = ("upper_arm_link", "forearm_link", "wrist_1_link", "wrist_2_link", "wrist_3_link", "palm")
 
 
 def place_base(
@@ -89,7 +83,7 @@ def _candidates(positions: np.ndarray, base_height: float | None) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnames="robot")
 def _evaluate(robot, bases, seeds, positions, rotations, limits):
-    residual = arm_residual(robot)
+    residual = wrist_residual(robot)
     lower, upper = limits[:, 0], limits[:, 1]
 
     def one(base, seed):
@@ -109,42 +103,7 @@ def _evaluate(robot, bases, seeds, positions, rotations, limits):
 
 def _cost(robot: Robot, residual, q: Array, targets, lower: Array, upper: Array) -> Array:
     """Dimensionless; 1 is about 1 cm or 6 degrees of error on average."""
-    error = jnp.sqrt(jnp.sum(jax.vmap(residual)(q, targets) ** 2, axis=-1)) / 0.01
-    near_limit = jnp.sum(_short(jnp.minimum(q - lower[None], upper[None] - q), 0.3), axis=-1)
+    error = jnp.sqrt(jnp.sum(jax.vmap(lambda q, target: residual(q, target)[0])(q, targets) ** 2, axis=-1)) / 0.01
+    near_limit = jnp.sum(shortfall(jnp.minimum(q - lower[None], upper[None] - q), 0.3), axis=-1)
     travel = jnp.sqrt(jnp.sum((q[1:] - q[:-1]) ** 2))
-    return jnp.mean(error + _singularity(q) + near_limit + _crowding(robot, q)) + 0.1 * travel
-
-
-def _singularity(q: Array) -> Array:
-    """Elbow stretched, or wrist axes 1 and 3 parallel: two factors of the Jacobian's determinant."""
-    return _short(jnp.abs(jnp.sin(q[:, 2])), MIN_SINE) + _short(jnp.abs(jnp.sin(q[:, 4])), MIN_SINE)
-
-
-def _crowding(robot: Robot, q: Array) -> Array:
-    """Arm close to the table, hand close to the base column or to the arm's long links."""
-    hand = jnp.zeros((*q.shape[:-1], NUM_JOINTS - NUM_ARM_JOINTS), q.dtype)
-    poses = body_poses(robot, jnp.concatenate([q, hand], axis=-1), ARM_BODIES)
-    at = {name: p for name, (_, p) in poses.items()}
-    R, palm = poses["palm"]
-    fingers = palm + R[..., 2] * FINGER_LENGTH
-    ends = jnp.stack([palm, fingers], axis=1)
-    arm = jnp.stack([at[name] for name in ("forearm_link", "wrist_1_link", "wrist_2_link", "wrist_3_link")], axis=1)
-    table = jnp.sum(_short(jnp.concatenate([arm, ends], axis=1)[..., 2], TABLE_CLEARANCE), axis=-1)
-    column = jnp.sum(_short(jnp.sqrt(jnp.sum(ends[..., :2] ** 2, axis=-1)), COLUMN_CLEARANCE), axis=-1)
-    links = 0.0
-    for start, end in (("upper_arm_link", "forearm_link"), ("forearm_link", "wrist_1_link")):
-        distance = _segment_distance(ends, at[start][:, None], at[end][:, None])
-        links = links + jnp.sum(_short(distance, LINK_CLEARANCE), axis=-1)
-    return table + column + links
-
-
-def _segment_distance(points: Array, start: Array, end: Array) -> Array:
-    along = end - start
-    share = jnp.sum((points - start) * along, axis=-1) / jnp.sum(along**2, axis=-1)
-    nearest = start + jnp.clip(share, 0.0, 1.0)[..., None] * along
-    return jnp.sqrt(jnp.sum((points - nearest) ** 2, axis=-1))
-
-
-def _short(value: Array, wanted: float) -> Array:
-    """0 where `value` reaches `wanted`, rising to 1 at 0 and further below."""
-    return jnp.maximum(1 - value / wanted, 0.0)
+    return jnp.mean(error + near_limit + jnp.sum(arm_guards(robot, q), axis=-1)) + 0.1 * travel

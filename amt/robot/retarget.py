@@ -1,11 +1,11 @@
 """Human hand motion to robot joint commands.
 
 The arm follows the human wrist's position and palm orientation; the Allegro's fingers follow the human index,
-middle, ring and thumb tips relative to the palm, the directions of the last finger bones, and pinches.
-The whole trajectory is solved at once (`solver.solve_trajectory`), warm-started frame by frame.
+middle, ring and thumb tips relative to the palm, pinches, and contacts with an object. How the human's hand lies in
+the robot's is fitted first (`alignment`); then the whole trajectory is solved at once (`follow`).
 
-Limitations. The wrist path is not scaled, so that the hand goes where the human's went. Self-collision is
-only kept away from when the base is placed; it is not a constraint of the trajectory.
+Limitations. The wrist path is not scaled, so that the hand goes where the human's went. Singular poses, the table and
+the robot's own links are kept away from by cost, not by constraint.
 """
 
 import functools
@@ -16,30 +16,31 @@ import numpy as np
 from jaxtyping import Float
 
 from amt.errors import UserError
-from amt.robot.human import LEVEL_CAMERA, fit_scale, hand_targets
+from amt.robot.alignment import fit_hand
+from amt.robot.follow import Motion, follow
+from amt.robot.human import LEVEL_CAMERA, HandFit, finger_contacts, hand_targets
 from amt.robot.kinematics import forward
 from amt.robot.model import NUM_ARM_JOINTS, Robot, load_robot
 from amt.robot.placement import place_base
-from amt.robot.residuals import REST_HAND, arm_residual, hand_residual, palm_tips
-from amt.robot.solver import limit_rate, solve_trajectory, track
-from amt.structs import HandPose, Trajectory
+from amt.robot.residuals import joint_box, palm_tips
+from amt.structs import Contacts, HandPose, Trajectory
 
-LIMIT_MARGIN = 0.005  # radians kept from every joint limit: commands are strictly inside
 BUCKET = 64  # trajectories are padded to multiples of this, so that lengths share a compilation
-ARM_STIFFNESS, HAND_STIFFNESS = 5e-3, 3e-3  # square metres per square radian between frames, at smoothness 1
 
 
 def retarget(
     hand: HandPose,
     robot: Robot | None = None,
-    scale: float | str = "fit",
+    scale: float | str | HandFit = "fit",
     *,
     fps: float = 30.0,
     T_world_camera: Float[np.ndarray, "*T 4 4"] | None = None,
     T_base_world: Float[np.ndarray, "4 4"] | None = None,
     base_height: float | None = None,
     smoothness: float = 1.0,
-    steps: int = 20,
+    max_velocity: float = 3.14,
+    contacts: Contacts | None = None,
+    steps: int = 6,
 ) -> Trajectory:
     """Joint commands that make the robot do what the hand does, one per frame of `hand` (batch shape [T]).
 
@@ -47,12 +48,15 @@ def retarget(
 
     scale: 'fit' multiplies the vectors wrist to fingertip by robot finger length over human finger length, so
         that open stays open and a fist stays a fist; a number multiplies by that number: 1.0 puts the robot's
-        fingertips where the human's were, as far as they reach.
+        fingertips where the human's were, as far as they reach. A `HandFit` (`fit_hand`) is used as it is.
     fps: frames per second of `hand`; the commands' rate.
     T_world_camera: one transform, or one per frame; the world has z up. None: a level camera facing +x.
     T_base_world: where the robot stands. None: searched, so that the motion is in reach (`placement`).
     base_height: z of the robot's mounting plane (its table) in the world; None searches it, too.
-    smoothness: multiplies the cost of joint motion between frames.
+    smoothness: multiplies the cost of joint acceleration.
+    max_velocity: radians per second that no joint exceeds (nor its own maximum).
+    contacts: contacts with objects in the frame of `hand`, [T,c]; each finger's surface goes to the nearest point
+        within 3 cm of the human's tip, by confidence.
     steps: iterations of the whole-trajectory solve.
 
     Commands are strictly inside the joint limits and keep the joints' maximum velocities. While `hand.valid`
@@ -68,48 +72,37 @@ def retarget(
         raise UserError(f"retarget: fps must be positive, got {fps}")
     if not smoothness > 0:
         raise UserError(f"retarget: smoothness must be positive, got {smoothness}")
+    if not max_velocity > 0:
+        raise UserError(f"retarget: max_velocity must be positive, got {max_velocity}")
     if T_base_world is not None and np.shape(T_base_world) != (4, 4):
         raise UserError(f"retarget: T_base_world must be [4,4], got {list(np.shape(T_base_world))}")
     if not valid.any():
         raise UserError("retarget: no frame has a valid hand, so there is nothing to follow")
     seen = np.flatnonzero(valid)
-    targets = hand_targets(joints[seen], _scale(robot, joints[seen], scale))
+    limits = joint_box(robot).astype(np.float32)
+    fit = _fit(robot, joints[seen], scale)
+    targets = hand_targets(joints[seen], fit)
+    T_base_world, q_arm = place_base(
+        robot, targets.wrist_pos, targets.wrist_rot, limits[:NUM_ARM_JOINTS], T_base_world, base_height
+    )
+    touched, touch = _contacts(hand, contacts, joints, T_world_camera)
 
-    lower, upper = (robot.limits + [[LIMIT_MARGIN, -LIMIT_MARGIN]]).astype(np.float32).T
-    arm, fingers = slice(0, NUM_ARM_JOINTS), slice(NUM_ARM_JOINTS, None)
-    position, rotation = targets.wrist_pos, targets.wrist_rot
-    limits = np.stack([lower[arm], upper[arm]], axis=-1)
-    T_base_world, q_arm = place_base(robot, position, rotation, limits, T_base_world, base_height)
-
-    # Pad by repeating the last frame with weight 0. The longer a gap, the less its ends attract each other.
+    # Pad by repeating the last frame with weight 0. What spans a gap is not accelerated.
     padded = np.minimum(np.arange(-(-len(seen) // BUCKET) * BUCKET), len(seen) - 1)
     weight = (np.arange(len(padded)) < len(seen)).astype(np.float32)
-    gap = np.maximum(np.diff(seen[padded], prepend=seen[0]), 1)
-    stiffness = (smoothness / gap).astype(np.float32)
-    R = T_base_world[:3, :3]
-    wrist = (position @ R.T + T_base_world[:3, 3], R @ rotation)
-    wrist = tuple(jnp.asarray(x[padded]) for x in wrist)
-    tips = jax.tree.map(lambda x: jnp.asarray(x[padded]), targets)
-
-    solve_arm, solve_hand = arm_residual(robot), hand_residual(robot)
-    q_arm = track(solve_arm, wrist, jnp.asarray(q_arm), lower[arm], upper[arm])
-    q_arm = solve_trajectory(
-        solve_arm, wrist, q_arm, weight, jnp.asarray(stiffness * ARM_STIFFNESS), lower[arm], upper[arm], steps
-    )
-    q_hand = jnp.broadcast_to(jnp.asarray(REST_HAND, jnp.float32), (len(padded), len(REST_HAND)))
-    q_hand = solve_trajectory(
-        solve_hand,
-        tips,
-        q_hand,
-        weight,
-        jnp.asarray(stiffness * HAND_STIFFNESS),
-        lower[fingers],
-        upper[fingers],
-        steps,
+    steady = np.diff(seen[padded], n=2, prepend=[seen[0] - 2, seen[0] - 1]) == 0
+    steady &= np.diff(seen[padded], prepend=seen[0] - 1) == 1
+    R, t = T_base_world[:3, :3], T_base_world[:3, 3]
+    motion = Motion(
+        joints=(joints[seen] @ R.T + t)[padded],
+        weight=weight,
+        smoothness=(smoothness * steady * weight).astype(np.float32),
+        rate=(np.minimum(robot.max_velocity, max_velocity) * 0.999 / fps).astype(np.float32),
+        contacts=(touched[seen] @ R.T + t)[padded].astype(np.float32),
+        contact_weight=touch[seen][padded].astype(np.float32),
     )
     # A gap counts as one frame here: the robot stands still in it and has one frame to move afterwards.
-    rate = jnp.asarray(robot.max_velocity * 0.999 / fps, jnp.float32)
-    qpos = np.asarray(limit_rate(jnp.concatenate([q_arm, q_hand], axis=-1), rate))[: len(seen)]
+    qpos = np.asarray(follow(robot, jax.tree.map(jnp.asarray, motion), fit, jnp.asarray(q_arm), steps))[: len(seen)]
 
     held = np.maximum(np.searchsorted(seen, np.arange(len(valid)), side="right") - 1, 0)
     return Trajectory(
@@ -125,7 +118,7 @@ def retarget_errors(
     trajectory: Trajectory,
     hand: HandPose,
     robot: Robot | None = None,
-    scale: float | str = "fit",
+    scale: float | str | HandFit = "fit",
     *,
     T_world_camera: Float[np.ndarray, "*T 4 4"] | None = None,
 ) -> dict[str, Float[np.ndarray, " T"]]:
@@ -138,7 +131,7 @@ def retarget_errors(
     robot = robot or load_robot()
     joints, valid = _world_joints(hand, T_world_camera)
     seen = np.flatnonzero(valid)
-    target = hand_targets(joints[seen], _scale(robot, joints[seen], scale))
+    target = hand_targets(joints[seen], _fit(robot, joints[seen], scale))
     wrist, tips, directions = _reached(robot, np.asarray(trajectory.qpos)[seen])
     T = np.asarray(trajectory.T_base_world, np.float64)
     position = target.wrist_pos @ T[:3, :3].T + T[:3, 3]
@@ -176,12 +169,18 @@ def _world_joints(hand: HandPose, T_world_camera) -> tuple[np.ndarray, np.ndarra
     bad = np.flatnonzero(valid & ~np.isfinite(joints).all((1, 2)))
     if bad.size:
         raise UserError(f"retarget: hand.joints of frame {bad[0]} are not finite although the frame is valid")
+    return _to_world(joints, hand, T_world_camera), valid
+
+
+def _to_world(points: np.ndarray, hand: HandPose, T_world_camera) -> np.ndarray:
+    """Points [T,n,3] of the camera frame in the world; mirrored when the hand is a left one."""
+    valid = np.asarray(hand.valid, bool)
     if np.asarray(hand.is_left)[valid].sum() > valid.sum() / 2:
-        joints[..., 0] *= -1
+        points = points * np.array([-1, 1, 1], points.dtype)
     T = np.asarray(LEVEL_CAMERA if T_world_camera is None else T_world_camera, np.float32)
-    if T.shape not in ((4, 4), (len(joints), 4, 4)):
-        raise UserError(f"retarget: T_world_camera must be [4,4] or [{len(joints)},4,4], got {list(T.shape)}")
-    return joints @ np.swapaxes(T[..., :3, :3], -1, -2) + T[..., None, :3, 3], valid
+    if T.shape not in ((4, 4), (len(points), 4, 4)):
+        raise UserError(f"retarget: T_world_camera must be [4,4] or [{len(points)},4,4], got {list(T.shape)}")
+    return points @ np.swapaxes(T[..., :3, :3], -1, -2) + T[..., None, :3, 3]
 
 
 def _reached(robot: Robot, qpos: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -195,12 +194,26 @@ def _poses(robot, qpos):
     return forward(robot, qpos, ("wrist",))["wrist"], *palm_tips(robot, qpos[:, NUM_ARM_JOINTS:])
 
 
-def _scale(robot: Robot, joints: np.ndarray, scale: float | str) -> float:
-    if scale == "fit":
-        return fit_scale(robot, joints)
-    if isinstance(scale, str) or not 0 < scale < np.inf:
-        raise UserError(f"retarget: scale must be 'fit' or a positive number, got {scale!r}")
-    return float(scale)
+def _fit(robot: Robot, joints: np.ndarray, scale: float | str | HandFit) -> HandFit:
+    if isinstance(scale, HandFit):
+        return scale
+    return fit_hand(robot, joints, scale)
+
+
+def _contacts(hand: HandPose, contacts: Contacts | None, joints: np.ndarray, T_world_camera) -> tuple:
+    """The point that each finger touches in the world [T,4,3], and its weight [T,4]."""
+    if contacts is None:
+        return np.zeros((len(joints), 4, 3), np.float32), np.zeros((len(joints), 4), np.float32)
+    points, confidence = np.array(contacts.points, np.float32), np.asarray(contacts.confidence, np.float32)
+    if points.ndim != 3 or len(points) != len(joints) or confidence.shape != points.shape[:2]:
+        raise UserError(
+            f"retarget: contacts must have points [{len(joints)},c,3] and confidence [{len(joints)},c], "
+            f"got {points.shape}, {confidence.shape}"
+        )
+    usable = (np.asarray(contacts.kind) != 0) & np.isfinite(points).all(-1)
+    points = np.where(usable[..., None], points, 0.0)
+    confidence = np.where(usable, confidence, 0.0)
+    return finger_contacts(joints, _to_world(points, hand, T_world_camera), confidence)
 
 
 def _angle(a: np.ndarray, b: np.ndarray) -> np.ndarray:
