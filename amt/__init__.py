@@ -6,7 +6,7 @@ The names below are loaded when they are first used: `import amt` is instant and
 import importlib
 
 _FUNCTIONS = {"load_predictor": "amt.inference.predictor", "retarget": "amt.robot"}
-_MODULES = ("hand", "robot", "models")
+_MODULES = ("hand", "robot", "models", "physics")
 
 __all__ = [*_FUNCTIONS, *_MODULES]
 

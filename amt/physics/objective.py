@@ -69,7 +69,7 @@ def terms(model: Model, states: State, controls: Float[Array, "T 22"], goal: Goa
         "penetration": jnp.sum(jnp.maximum(-touch.dist - FREE_DEPTH, 0.0), axis=-1),
         "force": jnp.sum(jnp.maximum(pressing - FREE_FORCE, 0.0), axis=-1),
     }
-    count = jnp.maximum(jnp.sum(goal.valid), 1)
+    count = jnp.maximum(jnp.sum(goal.valid.astype(q.dtype)), 1.0)
     return {name: jnp.sum(jnp.where(goal.valid, value, 0.0)) / count for name, value in found.items()}
 
 

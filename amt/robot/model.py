@@ -1,10 +1,11 @@
-"""The robot by name: a UR5e with a right Allegro hand, as arrays that both JAX kinematics and MuJoCo scenes
+"""The robot by name: a UR5e with an Allegro hand, as arrays that both JAX kinematics and MuJoCo scenes
 use.
 
 Frames. `base` has z up and its origin on the mounting plane. `palm` is the Allegro's own frame: fingers along
 +z, index finger at +y, the palm looks along +x, origin between the knuckles. `wrist` is parallel to `palm` at
 the bottom of the palm, where the hand is mounted. `ff_tip, mf_tip, rf_tip, th_tip` (index, middle, ring,
-thumb) sit in the centre of the spherical end of each finger, z along the last bone.
+thumb) sit in the centre of the spherical end of each finger, z along the last bone. The left hand is the right one
+mirrored in its palm's plane y = 0, with the same names, joint angles and limits.
 
 Mount. The palm's bottom stands 5 mm in front of the UR5e's flange (an adapter plate), without a twist: palm z
 is the flange's z.
@@ -19,6 +20,8 @@ from importlib import resources
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from amt.errors import UserError
 
 # UR5e data sheet: 180 deg/s on every joint.
 ARM_MAX_VELOCITY = float(np.pi)
@@ -67,11 +70,14 @@ class Robot:
         return self.joint_names.index(name)
 
 
-def read_facts() -> dict:
+SIDES = ("right", "left")
+
+
+def read_facts(side: str = "right") -> dict:
     """The figures of both machines, joined into one tree: `bodies`, `joints`, `actuators`, `geoms`."""
     text = resources.files("amt.robot").joinpath("robot_facts.json").read_text()
     data = json.loads(text)
-    arm, hand = data["ur5e"], data["allegro_right"]
+    arm, hand = data["ur5e"], data["allegro_right"] if side == "right" else _mirrored(data["allegro_right"])
     site = next(site for site in arm["sites"] if site["name"] == "attachment_site")
     palm = dict(hand["bodies"][0])
     # The site's z points along the body's y: the palm stands off along it.
@@ -86,9 +92,11 @@ def read_facts() -> dict:
 
 
 @functools.cache
-def load_robot() -> Robot:
-    """UR5e + right Allegro. The same object every time."""
-    facts = read_facts()
+def load_robot(side: str = "right") -> Robot:
+    """UR5e + Allegro, `right` or `left` hand. The same object every time. UserError for another side."""
+    if side not in SIDES:
+        raise UserError(f"robot: side {side!r} is not one of {', '.join(SIDES)}")
+    facts = read_facts(side)
     bodies, joints = facts["bodies"], facts["joints"]
     names = tuple(body["name"] for body in bodies)
     joint_of = {joint["body"]: index for index, joint in enumerate(joints)}
@@ -106,6 +114,17 @@ def load_robot() -> Robot:
         body_axis=np.array([axis_of.get(name, [0.0, 0.0, 1.0]) for name in names]),
         facts=facts,
     )
+
+
+def _mirrored(hand: dict) -> dict:
+    """In the plane y = 0. An axis is no vector: for the hinge's angle to stay, it flips x and z."""
+    signs = {"pos": (1, -1, 1), "com": (1, -1, 1), "axis": (-1, 1, -1)}
+    signs |= {"quat_wxyz": (1, -1, 1, -1), "inertia_quat_wxyz": (1, -1, 1, -1)}
+
+    def flip(record):
+        return {k: [s * x for s, x in zip(signs[k], v, strict=True)] if k in signs else v for k, v in record.items()}
+
+    return hand | {part: [flip(r) for r in hand[part]] for part in ("bodies", "joints", "collision_primitives")}
 
 
 def _unit(quat: list[float]) -> np.ndarray:

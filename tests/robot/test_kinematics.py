@@ -3,6 +3,7 @@ import mujoco
 import numpy as np
 import pytest
 
+from amt.errors import UserError
 from amt.robot import build_scene, forward, load_robot
 from amt.robot.model import FRAMES
 
@@ -59,3 +60,23 @@ def test_the_hand_is_a_right_hand():
     assert flat["th_tip"][1, 3] > 0.02
     assert flat["ff_tip"][2, 3] > 0.1 and flat["wrist"][2, 3] < 0
     assert bent["ff_tip"][0, 3] > 0.04
+
+
+def test_the_left_hand_is_the_mirror_image_of_the_right():
+    """The same angles put every fingertip at its mirror image in the palm's frame, and the simulation agrees."""
+    right, left = load_robot(), load_robot("left")
+    q = jnp.asarray(np.random.default_rng(3).uniform(*right.limits.T), jnp.float32)
+    names = ("ff_tip", "mf_tip", "rf_tip", "th_tip", "wrist")
+    mirror = np.diag([1.0, -1.0, 1.0, 1.0])
+    ours, theirs = (forward(robot, q, names, root="palm") for robot in (left, right))
+    for name in names:
+        np.testing.assert_allclose(ours[name], mirror @ theirs[name] @ mirror, atol=1e-6)
+    model = build_scene(robot=left).compile()
+    data = mujoco.MjData(model)
+    data.qpos[:] = q
+    mujoco.mj_forward(model, data)
+    world = forward(left, q)
+    for name in names:
+        np.testing.assert_allclose(data.site(name).xpos, world[name][:3, 3], atol=1e-5)
+    with pytest.raises(UserError, match="side 'both' is not one of right, left"):
+        load_robot("both")
