@@ -8,11 +8,12 @@ from amt.robot.model import Robot, load_robot
 from amt.robot.render import RenderUnavailable, render
 from amt.robot.replay import Replay, replay
 from amt.robot.retarget import human_tips, retarget, retarget_errors
-from amt.robot.scene import SceneObject, build_scene
+from amt.robot.scene import Part, SceneObject, build_scene
 
 __all__ = [
     "HandFit",
     "Motion",
+    "Part",
     "RenderUnavailable",
     "Replay",
     "Robot",

@@ -41,11 +41,25 @@ _OVERLAPS = [
 
 
 @dataclasses.dataclass(frozen=True)
-class SceneObject:
-    """A primitive in the scene, in the base frame.
+class Part:
+    """One primitive of an object, placed in the object's frame; metres, quaternion wxyz.
 
-    `size` are MuJoCo half sizes: box (x, y, z), cylinder and capsule (radius, half length), sphere (radius).
-    `mass` in kg. A `ghost` is only seen: a translucent mocap body without collision. Others move freely.
+    `size` are MuJoCo half sizes: box (x, y, z), cylinder and capsule (radius, half length along z), sphere (radius).
+    """
+
+    shape: str
+    size: tuple[float, ...]
+    pos: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    quat: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneObject:
+    """A primitive in the scene, in the base frame, or several of them fixed to each other.
+
+    `shape` and `size` are those of a `Part` in the middle of the object's frame; `parts` are further ones. With `shape`
+    empty there are only those. `mass` in kg, of all parts by their volume. A `ghost` is only seen: a translucent mocap
+    body without collision. Others move freely.
     """
 
     name: str
@@ -56,6 +70,7 @@ class SceneObject:
     mass: float = 0.2
     ghost: bool = False
     rgba: tuple[float, float, float, float] | None = None
+    parts: tuple[Part, ...] = ()
 
 
 def build_scene(
@@ -220,24 +235,41 @@ def _add_actuator(spec: mujoco.MjSpec, record: dict) -> None:
 
 
 def _add_object(spec: mujoco.MjSpec, item: SceneObject) -> None:
-    count = SHAPES.get(item.shape)
-    if count is None:
-        raise UserError(f"scene object {item.name!r}: shape {item.shape!r} is not one of {', '.join(SHAPES)}")
-    if len(item.size) != count or min(item.size) <= 0:
-        raise UserError(f"scene object {item.name!r}: {item.shape} needs {count} positive sizes, got {item.size}")
+    parts = (*([Part(item.shape, item.size)] if item.shape else []), *item.parts)
+    if not parts:
+        raise UserError(f"scene object {item.name!r}: it has neither a shape nor parts")
+    for part in parts:
+        count = SHAPES.get(part.shape)
+        if count is None:
+            raise UserError(f"scene object {item.name!r}: shape {part.shape!r} is not one of {', '.join(SHAPES)}")
+        if len(part.size) != count or min(part.size) <= 0:
+            raise UserError(f"scene object {item.name!r}: {part.shape} needs {count} positive sizes, got {part.size}")
     body = spec.worldbody.add_body(name=item.name, pos=item.pos, quat=item.quat, mocap=item.ghost)
-    geom = body.add_geom(
-        name=item.name,
-        type=getattr(mujoco.mjtGeom, f"mjGEOM_{item.shape.upper()}"),
-        size=[*item.size, *[0.0] * (3 - count)],
-        rgba=item.rgba or (GHOST_RGBA if item.ghost else OBJECT_RGBA),
-    )
-    if item.ghost:
-        geom.contype = geom.conaffinity = 0
-        geom.mass = 0.0
-    else:
-        geom.mass, geom.contype, geom.conaffinity = item.mass, 1, 3
+    volume = sum(_volume(part) for part in parts)
+    for number, part in enumerate(parts):
+        geom = body.add_geom(
+            name=item.name if number == 0 else f"{item.name}_part{number}",
+            type=getattr(mujoco.mjtGeom, f"mjGEOM_{part.shape.upper()}"),
+            size=[*part.size, *[0.0] * (3 - len(part.size))],
+            pos=part.pos,
+            quat=part.quat,
+            rgba=item.rgba or (GHOST_RGBA if item.ghost else OBJECT_RGBA),
+        )
+        if item.ghost:
+            geom.contype = geom.conaffinity = 0
+            geom.mass = 0.0
+        else:
+            geom.mass, geom.contype, geom.conaffinity = item.mass * _volume(part) / volume, 1, 3
+    if not item.ghost:
         body.add_freejoint(name=item.name)
+
+
+def _volume(part: Part) -> float:
+    r = part.size[0]
+    if part.shape == "box":
+        return 8 * float(np.prod(part.size))
+    ball = 0.0 if part.shape == "cylinder" else 4 / 3 * np.pi * r**3
+    return ball + (2 * np.pi * r**2 * part.size[1] if len(part.size) > 1 else 0.0)
 
 
 def _colour(record: dict) -> tuple[float, float, float, float]:
