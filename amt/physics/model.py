@@ -19,7 +19,7 @@ from amt.physics.contacts import BOX, CAPSULE, CYLINDER, NONE
 from amt.physics.tree import Tree, matrix, read_tree
 
 TIMESTEP = 0.004  # seconds
-MAX_CONTACTS = 12  # of the hand with objects at a time; the nearest
+MAX_CONTACTS = 16  # of the hand with objects at a time; the nearest
 KINDS = {
     mujoco.mjtGeom.mjGEOM_BOX: BOX,
     mujoco.mjtGeom.mjGEOM_CYLINDER: CYLINDER,
@@ -243,8 +243,8 @@ def chosen(
 def hand_spheres(spec: mujoco.MjSpec) -> list[tuple[str, np.ndarray, float]]:
     """(body, position in it, radius) of spheres that fill the hand's collision shapes; metres.
 
-    A fingertip's capsule is its two end spheres. A phalanx's box has two spheres along it as thick as the box is thin:
-    they reach its palm side and its back, and not its edges. The palm has a grid of 3 x 2.
+    A fingertip's capsule is its two end spheres. A phalanx's box has two rows of spheres along it, as thick as the box
+    is thin: they reach all its sides and leave out its edges. The palm has a grid of 3 x 2.
     """
     found = []
     for body in spec.bodies:
@@ -260,9 +260,9 @@ def hand_spheres(spec: mujoco.MjSpec) -> list[tuple[str, np.ndarray, float]]:
             elif body.name.endswith("_tip") and geom.type == mujoco.mjtGeom.mjGEOM_CAPSULE:
                 found += [(body.name, pos + [0, 0, z], size[0]) for z in (-size[1], size[1])]
             elif body.name.endswith(("_proximal", "_medial", "_distal")) and geom.type == mujoco.mjtGeom.mjGEOM_BOX:
-                reach = max(size[2] - size[0], 0.0)
-                ends = (-reach, reach) if reach > size[0] / 2 else (0.0,)
-                found += [(body.name, pos + [0, 0, z], size[0]) for z in ends]
+                across, along = size[1] - size[0], max(size[2] - size[0], 0.0)
+                rows = np.linspace(-along, along, int(np.ceil(2 * along / (1.5 * size[0]))) + 1) if along else [0.0]
+                found += [(body.name, pos + [0, y, z], size[0]) for y in (-across, across) for z in rows]
     return found
 
 

@@ -46,7 +46,7 @@ def rollout(
     substeps: int = SUBSTEPS,
     follow: bool = False,
     reach: Reach | None = None,
-    memory: float = 1.0,
+    memory: Float[Array, ""] | float = 1.0,
     guide: Guide | None = None,
 ) -> State:
     """The states after each command, [T, ...]. Memory grows with T, not with `substeps`.
@@ -61,7 +61,7 @@ def rollout(
     def command(carry, inputs):
         state, last = carry
         target, place = inputs
-        if memory != 1.0:
+        if not isinstance(memory, float) or memory != 1.0:
             state = jax.tree.map(lambda x: x if x.dtype.kind == "i" else _faded(x, memory), state)
         for_step = servo(model, last, target, substeps) if follow else jnp.broadcast_to(target, (substeps, len(target)))
 
@@ -89,7 +89,7 @@ def _guiding(model: Model, state: State, goal_pos: Array, goal_rot: Array, gain:
     return gain * jnp.concatenate([force, torque], axis=-1).ravel()
 
 
-def _faded(x: Array, share: float) -> Array:
+def _faded(x: Array, share: Array | float) -> Array:
     return share * x + (1 - share) * jax.lax.stop_gradient(x)
 
 
