@@ -82,7 +82,15 @@ def init_params(model: nn.Module, seed: int, image_size: int, frame_size: int, h
     frame = jnp.zeros((1, frame_size, frame_size, 3), jnp.uint8)
     image = jnp.zeros((1, image_size, image_size, 3), jnp.uint8)
     K = jnp.eye(3)[None]
-    return jax.jit(model.init)(jax.random.key(seed), frame, image, K, hand)["params"]
+    rng = jax.random.key(seed)
+    init = model.init if isinstance(rng, jax.core.Tracer) else jit_once(model.init)  # where only shapes are asked for
+    return init(rng, frame, image, K, hand)["params"]
+
+
+def jit_once(function: Callable, **options: Any) -> Callable:
+    """`jax.jit` of what runs once: a CPU's compiler, which would take longer than that run, does not optimise it."""
+    hurry = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    return jax.jit(function, compiler_options=hurry if jax.default_backend() == "cpu" else None, **options)
 
 
 def initial_state(
@@ -102,7 +110,7 @@ def create_state(
     """The initial state, placed on the mesh by the sharding table."""
     make = functools.partial(initial_state, optimizer=optimizer, with_gains=with_gains, component=component)
     shardings = tree_shardings(jax.eval_shape(make, params), mesh)
-    return jax.jit(make, out_shardings=shardings)(jax.device_get(params))  # the host's are every process's
+    return jit_once(make, out_shardings=shardings)(jax.device_get(params))  # the host's are every process's
 
 
 def component_norms(gradient: dict) -> dict[str, Float[Array, ""]]:
