@@ -221,7 +221,7 @@ def make_train_step(
         good = once(jnp.isfinite(scalars["loss"]) & jnp.isfinite(norms["grad_norm"]))
 
         def kept(new, old):
-            return jax.tree.map(lambda new, old: jnp.where(good, new, old), new, old)
+            return jax.tree.map(functools.partial(jax.lax.select, good), new, old)
 
         params = kept(optax.apply_updates(state.params, updates), state.params)
         # Early on the average would remember the initialisation: let it forget faster then.
