@@ -105,9 +105,11 @@ def covered(spans: Iterable[Span], window: Span) -> float:
 
 
 def sources_of(hlo: str) -> dict[str, str]:
-    """Operation to the path of the module that it comes from, out of a compiled program's text."""
+    """Operation to the path of the module that it comes from, the first where the compiler joined several, out of a
+    compiled program's text.
+    """
     found = re.findall(r"^\s*(?:ROOT )?%?([\w.\-]+) = .*metadata=\{.*?op_name=\"([^\"]*)\"", hlo, re.MULTILINE)
-    return {name: re.sub(r"jit\(([^()]*)\)/", "", source) for name, source in found}
+    return {name: re.sub(r"jit\(([^()]*)\)/", "", source).split(":")[0] for name, source in found}
 
 
 def table(summary: Summary, count: int) -> str:

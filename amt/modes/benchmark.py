@@ -44,7 +44,7 @@ from amt.modes.train import (
 from amt.robot import build_scene, replay, retarget
 from amt.training.feed import Feed
 from amt.training.optimizer import make_optimizer
-from amt.training.sharding import batch_sharding, make_mesh, one_device_mesh
+from amt.training.sharding import batch_sharding, check_batch, make_mesh, one_device_mesh
 from amt.training.step import create_state, make_train_step
 
 STEADY_STEPS = 10  # in a row, for samples per second
@@ -54,8 +54,11 @@ def run(config, workdir: Path, input: str | None) -> dict:
     """Each link runs once to compile, then `config.benchmark.repeats` times; the median counts.
 
     With `config.data.root` also what feeds the train step (`amt.evaluation.throughput`), with
-    `config.benchmark.step_batch_size` also the step of the configured model.
+    `config.benchmark.step_batch_size` also the step of the configured model. Raises `UserError` for a
+    `train.batch_size` that data cannot be fed in, as `auto`.
     """
+    if config.data.root:
+        check_batch(config.train.batch_size, make_mesh(**config.mesh), "config.train.batch_size")
     repeats = config.benchmark.repeats
     with resources.as_file(resources.files("amt.inference").joinpath("assets")) as assets:
         clip = read_frames(assets / "demo_clip.mp4")

@@ -15,6 +15,8 @@ CALLED = re.compile(
 )
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 GROUPS = re.compile(r"replica_groups=(?:\{\{([\d,]+)\}|\[(\d+),(\d+)\]<=)")
+MESH_GROUPS = re.compile(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}")  # mesh['axis_0'=4,'axis_1'=2] {'axis_0'}
+CHANNEL = re.compile(r"channel_id=(\d+)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,17 +58,24 @@ class _Instruction:
 def traffic(hlo: str, num_devices: int) -> dict[str, Traffic]:
     """By kind, of the optimised HLO of a program for `num_devices`: `jax.stages.Compiled.as_text()`.
 
-    The body of a loop counts as often as the compiler knows it to run; of a conditional's branches all count.
+    The body of a loop counts as often as the compiler knows it to run; of a conditional's branches all count. In
+    fusions what goes over one channel counts once: a TPU's compiler writes a collective into all that run meanwhile.
     """
     computations, entry = _parse(hlo)
     seen: dict[str, dict[str, Traffic]] = {}
+    fused = {inner for xs in computations.values() for x in xs if x.opcode == "fusion" for inner in _called(x.rest)}
+    channels: set[str] = set()
 
     def of(name: str) -> dict[str, Traffic]:
         if name not in seen:
             total = defaultdict(Traffic)
+            shapes = {x.name: x.shape for x in computations[name]}
             for x in computations[name]:
-                shapes = {y.name: y.shape for y in computations[name]}
                 if kind := next((k for k in KINDS if x.opcode in (k, f"{k}-start")), None):
+                    if name in fused and (channel := CHANNEL.search(x.rest)):
+                        if channel[1] in channels:
+                            continue
+                        channels.add(channel[1])
                     total[kind] += _cost(kind, x, shapes, num_devices)
                     continue  # what an all-reduce applies sends nothing
                 known = TRIPS.search(x.rest)
@@ -101,13 +110,24 @@ def _cost(kind: str, x: _Instruction, shapes: dict[str, str], num_devices: int) 
     size = sum(num_bytes(shapes[name]) for name in operands)
     if kind == "collective-permute":
         return Traffic(1, size, size)
-    group = GROUPS.search(x.rest)
-    n = num_devices if group is None else int(group[3]) if group[3] else group[1].count(",") + 1
+    n = _group_size(x.rest, num_devices)
     if n == 1:
         return Traffic()
     size *= n if kind == "all-gather" else 1
     turns = 2 if kind == "all-reduce" else 1
     return Traffic(1, size, turns * size * (n - 1) // n)
+
+
+def _group_size(rest: str, num_devices: int) -> int:
+    """How many devices exchange with each other; all where it is not said."""
+    if mesh := MESH_GROUPS.search(rest):
+        sizes = dict(axis.split("=") for axis in mesh[1].split(","))
+        axes = [axis.strip() for axis in mesh[2].split(",")]  # or a part of one, as 'axis_0':(2)4
+        return math.prod(int(axis.split(")")[1] if ":" in axis else sizes[axis]) for axis in axes)
+    group = GROUPS.search(rest)
+    if group is None:
+        return num_devices
+    return int(group[3]) if group[3] else group[1].count(",") + 1
 
 
 def _operands(rest: str) -> list[str]:

@@ -110,16 +110,25 @@ def make_optimizer(
     def labels(params):
         return _by_path(lambda path: "train" if learns(path) else "freeze", params)
 
-    def scale(updates, state, params=None):
-        del params
-        return jax.tree_util.tree_map_with_path(lambda path, u: u * rate(path_name(path)), updates), state
+    def clip(updates):
+        factor = config.clip_norm / jnp.maximum(optax.tree.norm(updates), config.clip_norm)
+        return jax.tree.map(lambda u: u * factor, updates)
 
+    def scale(updates):
+        return jax.tree_util.tree_map_with_path(lambda path, u: u * rate(path_name(path)), updates)
+
+    schedule = learning_rate(config)
     adamw = optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(learning_rate(config), b2=0.99, weight_decay=config.weight_decay, mask=_decayed),
-        optax.GradientTransformation(lambda params: optax.EmptyState(), scale),
+        optax.stateless(lambda updates, params: clip(updates)),
+        optax.adamw(lambda count: once(schedule(count)), b2=0.99, weight_decay=config.weight_decay, mask=_decayed),
+        optax.stateless(lambda updates, params: scale(updates)),
     )
     return optax.partition({"train": adamw, "freeze": optax.set_to_zero()}, labels)
+
+
+def once(number: jax.Array) -> jax.Array:
+    """The same number, for the compiler not to compute it again for every parameter that it changes."""
+    return jax.lax.optimization_barrier(number)
 
 
 def _decayed(params):

@@ -22,7 +22,7 @@ from amt.hand import HandModel
 from amt.models import sigma_reparam
 from amt.models.sigma_reparam import Spectral
 from amt.training.feed import Prepare
-from amt.training.optimizer import belongs
+from amt.training.optimizer import belongs, once
 from amt.training.sharding import batch_sharding, path_name, tree_shardings
 
 SKIPPED = "skipped_in_a_row"
@@ -82,7 +82,15 @@ def init_params(model: nn.Module, seed: int, image_size: int, frame_size: int, h
     frame = jnp.zeros((1, frame_size, frame_size, 3), jnp.uint8)
     image = jnp.zeros((1, image_size, image_size, 3), jnp.uint8)
     K = jnp.eye(3)[None]
-    return jax.jit(model.init)(jax.random.key(seed), frame, image, K, hand)["params"]
+    rng = jax.random.key(seed)
+    init = model.init if isinstance(rng, jax.core.Tracer) else jit_once(model.init)  # where only shapes are asked for
+    return init(rng, frame, image, K, hand)["params"]
+
+
+def jit_once(function: Callable, **options: Any) -> Callable:
+    """`jax.jit` of what runs once: a CPU's compiler, which would take longer than that run, does not optimise it."""
+    hurry = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    return jax.jit(function, compiler_options=hurry if jax.default_backend() == "cpu" else None, **options)
 
 
 def initial_state(
@@ -102,7 +110,7 @@ def create_state(
     """The initial state, placed on the mesh by the sharding table."""
     make = functools.partial(initial_state, optimizer=optimizer, with_gains=with_gains, component=component)
     shardings = tree_shardings(jax.eval_shape(make, params), mesh)
-    return jax.jit(make, out_shardings=shardings)(jax.device_get(params))  # the host's are every process's
+    return jit_once(make, out_shardings=shardings)(jax.device_get(params))  # the host's are every process's
 
 
 def component_norms(gradient: dict) -> dict[str, Float[Array, ""]]:
@@ -209,18 +217,21 @@ def make_train_step(
         gradient, spectral, scalars = take(state.params, state.spectral, batch, state.step)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes int and float on purpose
             updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        norms = {"grad_norm": optax.tree.norm(gradient), **component_norms(gradient)}
+        good = once(jnp.isfinite(scalars["loss"]) & jnp.isfinite(norms["grad_norm"]))
+
+        def kept(new, old):
+            return jax.tree.map(functools.partial(jax.lax.select, good), new, old)
+
+        params = kept(optax.apply_updates(state.params, updates), state.params)
         # Early on the average would remember the initialisation: let it forget faster then.
         count = state.step.astype(jnp.float32)
-        decay = jnp.minimum(ema_decay, (count + 1.0) / (count + 20.0))
-        ema = jax.tree.map(lambda e, p: e + (p - e) * (1.0 - decay), state.ema, params)
-        norms = {"grad_norm": optax.tree.norm(gradient), **component_norms(gradient)}
-        good = jnp.isfinite(scalars["loss"]) & jnp.isfinite(norms["grad_norm"])
-        old = (state.params, state.ema, state.opt_state, state.spectral)
-        kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), (params, ema, opt_state, spectral), old)
+        share = once(1.0 - jnp.minimum(ema_decay, (count + 1.0) / (count + 20.0)))
+        ema = kept(jax.tree.map(lambda e, p: e + (p - e) * share, state.ema, params), state.ema)
+        rest = kept((opt_state, spectral), (state.opt_state, state.spectral))
         skipped = jnp.where(good, 0, state.skipped + 1)
         scalars = scalars | norms | {SKIPPED: skipped.astype(jnp.float32)}
-        return TrainState(state.step + 1, skipped, *kept), scalars
+        return TrainState(state.step + 1, skipped, params, ema, *rest), scalars
 
     shardings = tree_shardings(state, mesh)
     return jax.jit(

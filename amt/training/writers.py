@@ -1,6 +1,7 @@
 """Where scalars and pictures of a training run go: a CSV, PNG files, TensorBoard, and Weights & Biases if asked."""
 
 import csv
+import functools
 import os
 import time
 from collections.abc import Mapping
@@ -98,10 +99,15 @@ class TensorBoard:
     """Event files, read by `tensorboard --logdir=FOLDER`; what an earlier run wrote beyond `first` is not shown."""
 
     def __init__(self, folder: Path, first: int = 0):
+        self.folder, self.first = folder, first
+
+    @functools.cached_property
+    def writer(self) -> Any:
+        """Made by the first line: importing it takes seconds, in which the device works."""
         from tensorboardX import SummaryWriter
 
         # By its own name a file of the same second is written over.
-        self.writer = SummaryWriter(str(folder), purge_step=first + 1, filename_suffix=f".{time.time_ns()}")
+        return SummaryWriter(str(self.folder), purge_step=self.first + 1, filename_suffix=f".{time.time_ns()}")
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         for name, value in scalars.items():
@@ -111,7 +117,8 @@ class TensorBoard:
         self.writer.add_image("validation", image, step, dataformats="HWC")
 
     def close(self) -> None:
-        self.writer.close()
+        if "writer" in vars(self):
+            self.writer.close()
 
 
 class Wandb:

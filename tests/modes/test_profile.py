@@ -7,6 +7,7 @@ import pytest
 
 from amt.errors import UserError
 from amt.modes import benchmark, generate, profile
+from amt.modes.train import with_batch
 from configs import vmt
 
 
@@ -48,8 +49,17 @@ def test_a_profile_needs_data_and_steps(config, tmp_path, monkeypatch):
         profile.run(other, tmp_path, None)
 
 
+def test_a_benchmark_of_feeding_needs_a_number_of_samples(config, tmp_path):
+    other = with_batch(config, "auto")
+    with pytest.raises(UserError, match=r"config\.train\.batch_size=auto"):
+        benchmark.run(other, tmp_path, None)
+
+
 @pytest.mark.slow
-def test_the_train_step_is_timed(config, tmp_path):
+def test_the_train_step_is_timed(config, tmp_path, monkeypatch):
+    """Without its products one by one, which take long."""
+    monkeypatch.setattr(benchmark, "products", lambda *_: {})
+    monkeypatch.setattr(benchmark, "step_roofline", lambda *_: {"step_ms": 1.0})
     figures, measured = benchmark.train_step(config, tmp_path)
     assert figures["step_compile_warm_s"] < figures["step_compile_cold_s"]
     assert {len(values) for values in measured.values()} == {2}

@@ -81,3 +81,31 @@ def test_asynchronous_ones_count_once_and_unknown_loops_are_named():
 )
 def test_bytes_of_a_shape(shape, size):
     assert num_bytes(shape) == size
+
+
+FUSED = """
+%first (p: f32[8]) -> f32[8] {
+  %p = f32[8]{0} parameter(0)
+  ROOT %g = f32[32]{0} all-gather(%p), channel_id=7, GROUPS {'axis_1'}, dimensions={0}
+}
+
+%second (q: f32[8]) -> f32[8] {
+  %q = f32[8]{0} parameter(0)
+  ROOT %h = f32[32]{0} all-gather(%q), channel_id=7, GROUPS {'axis_1'}, dimensions={0}
+}
+
+ENTRY %main (x: f32[8]) -> f32[8] {
+  %x = f32[8]{0} parameter(0)
+  %a = f32[8]{0} fusion(%x), kind=kCustom, calls=%first
+  %b = f32[8]{0} fusion(%a), kind=kCustom, calls=%second
+  %r = f32[8]{0} all-reduce(%b), channel_id=8, GROUPS {'axis_0', 'axis_1'}, to_apply=%add
+  ROOT %s = f32[8]{0} all-reduce(%r), channel_id=9, GROUPS {'axis_1':(1)2}, to_apply=%add
+}
+""".replace("GROUPS", "replica_groups=mesh['axis_0'=2,'axis_1'=4]")
+
+
+def test_what_goes_over_one_channel_is_sent_once_and_by_the_axes_of_its_group():
+    assert traffic(FUSED, 8) == {
+        "all-gather": Traffic(1, 4 * 32, 4 * 32 * 3 // 4),  # in a group of 4
+        "all-reduce": Traffic(2, 2 * 32, 2 * 32 * 7 // 8 + 2 * 32 // 2),  # one of all 8, one of 2
+    }
