@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, Int
 
 from amt.errors import UserError
 from amt.physics.contacts import BOX, CAPSULE, CYLINDER, NONE
-from amt.physics.tree import Tree, matrix, read_tree
+from amt.physics.tree import Tree, read_tree
+from amt.robot.kinematics import quat_to_matrix
 
 TIMESTEP = 0.004  # seconds
 MAX_CONTACTS = 16  # of the hand with objects at a time; the nearest
@@ -125,12 +126,15 @@ def put(
 
     solref, solimp: softness of all contacts (MuJoCo's parameters). num_shapes: room for this many shapes an object, so
     that scenes can be stacked; None: as many as the largest object has. Raises UserError for scenes that the equations
-    are not valid for (`amt.physics.tree`), and for objects that are not made of boxes, cylinders and capsules.
+    are not valid for (`amt.physics.tree`), without objects, and for objects of other shapes than boxes, cylinders and
+    capsules.
     """
     model = chosen(scene, timestep=timestep, solref=solref, solimp=solimp)
     tree, place = read_tree(model)
     free = np.flatnonzero(model.jnt_type == mujoco.mjtJoint.mjJNT_FREE)
     bodies = [int(model.jnt_bodyid[j]) for j in free]
+    if not bodies:
+        raise UserError("physics: the scene has no object that moves freely; expected one or more")
     shapes = [_shapes(model, body) for body in bodies]
     room = max([len(s) for s in shapes] + [1]) if num_shapes is None else num_shapes
     if any(len(s) > room for s in shapes):
@@ -142,7 +146,7 @@ def put(
         np.array([[shape[i] for shape in s] for s in padded]).reshape(count, room, *np.shape(empty[i]))
         for i in range(4)
     )
-    turned = [matrix(model.body_iquat[b]) for b in bodies]
+    turned = [quat_to_matrix(model.body_iquat[b]) for b in bodies]
     friction = {(p1, p2): f for p1, p2, f in _pair_frictions(model)}
     touching = [g for g in range(model.ngeom) if (model.geom(g).name or "").startswith(SPHERE)]
     spheres = Spheres(_sphere(model, place, g) for g in touching)
@@ -151,7 +155,9 @@ def put(
         found = [[f for (a, b), f in friction.items() if b == body and a.startswith(other)] for body in bodies]
         return np.array([f[0] if f else 0.0 for f in found])
 
-    real = lambda x, *shape: jnp.asarray(np.asarray(x, np.float64).reshape(shape or np.shape(x)), dtype)  # noqa: E731
+    def real(x, *shape: int) -> Array:
+        return jnp.asarray(np.asarray(x, np.float64).reshape(shape or np.shape(x)), dtype)
+
     held = Model(
         timestep=real(timestep),
         gravity=real(model.opt.gravity),
@@ -275,7 +281,7 @@ def _shapes(model: mujoco.MjModel, body: int) -> list[tuple[int, np.ndarray, np.
         if kind is None:
             name, shape = model.body(body).name, mujoco.mjtGeom(int(model.geom_type[g])).name[7:].lower()
             raise UserError(f"physics: object {name!r} is made of a {shape}; expected box, cylinder or capsule")
-        found.append((kind, model.geom_size[g], model.geom_pos[g], matrix(model.geom_quat[g])))
+        found.append((kind, model.geom_size[g], model.geom_pos[g], quat_to_matrix(model.geom_quat[g])))
     return found
 
 

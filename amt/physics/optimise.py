@@ -20,7 +20,6 @@ MOMENTUM, ARM_SHARE = 0.8, 0.2  # arm joints move this share of what finger join
 LIMIT_MARGIN = 0.005  # radians
 MEMORY = 0.9  # of `rollout`: 0.2 s
 EASY_SHARE = 0.6  # of the iterations in which the guide leads, less and less
-HARD_FRICTION = 0.8  # of the true one at the end: what holds then holds with some to spare
 
 
 @struct.dataclass
@@ -100,11 +99,10 @@ def _iterate(problem: _Problem, carry: _Carry, gain: Array, step: Array, weights
 
 
 def _loss(change, model, state, start, goal, reach, gain, weights):
-    """The objective with as much guide and friction as the gain says, and the commands."""
+    """The objective with as much guide as the gain says, and the commands."""
     low, high = (jnp.asarray(x, start.dtype) for x in model.tree.limits.T)
     u = start + jnp.asarray(_hats(len(start)), start.dtype) @ change
     u = jnp.clip(u, low[None] + LIMIT_MARGIN, high[None] - LIMIT_MARGIN)
-    model = model.replace(touch_friction=model.touch_friction * (1 - (1 - HARD_FRICTION) * (1 - gain)))
     guide = Guide(goal.object_pos[:, None], goal.object_rot[:, None], gain)
     played = rollout(model, state, u, follow=True, reach=reach, memory=MEMORY, guide=guide)
     return objective.total(objective.terms(model, played, u, goal), weights), u

@@ -11,6 +11,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from amt.errors import UserError
+from amt.robot.kinematics import quat_to_matrix
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,7 +100,7 @@ def read_tree(model: mujoco.MjModel) -> tuple[Tree, dict[str, tuple[int, np.ndar
         if model.body_jntnum[body] and body not in owner:
             continue  # moves freely
         moving, pos, rot = place[int(model.body_parentid[body])]
-        pos, rot = pos + rot @ model.body_pos[body], rot @ matrix(model.body_quat[body])
+        pos, rot = pos + rot @ model.body_pos[body], rot @ quat_to_matrix(model.body_quat[body])
         if body in owner:
             rest[owner[body]] = (moving, pos, rot)
             moving, pos, rot = owner[body], np.zeros(3), np.eye(3)
@@ -113,7 +114,7 @@ def read_tree(model: mujoco.MjModel) -> tuple[Tree, dict[str, tuple[int, np.ndar
     com /= np.maximum(mass, 1e-12)[:, None]
     for body, (moving, pos, rot) in place.items():
         if moving >= 0:
-            turned = rot @ matrix(model.body_iquat[body])
+            turned = rot @ quat_to_matrix(model.body_iquat[body])
             arm = pos + rot @ model.body_ipos[body] - com[moving]
             inertia[moving] += turned @ np.diag(model.body_inertia[body]) @ turned.T
             inertia[moving] += model.body_mass[body] * (arm @ arm * np.eye(3) - np.outer(arm, arm))
@@ -206,13 +207,6 @@ def bias_force(tree: Tree, at: Frames, v: Float[Array, " n"], gravity: Float[Arr
     weight = jnp.asarray(tree.weight / np.maximum(tree.mass, 1e-12), v.dtype)[:, None] * at.inertia[:, :4]
     fall = jnp.concatenate([jnp.cross(weight[:, 1:], gravity[None]), weight[:, :1] * gravity[None]], axis=-1)
     return jnp.sum(at.screw * (moves.T @ (force - fall)), axis=-1)
-
-
-def matrix(quat: np.ndarray) -> np.ndarray:
-    """Rotation matrix of a quaternion (wxyz), in double precision."""
-    R = np.zeros(9)
-    mujoco.mju_quat2Mat(R, np.asarray(quat, np.float64))
-    return R.reshape(3, 3)
 
 
 def _refuse(model: mujoco.MjModel, n: int) -> None:

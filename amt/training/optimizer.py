@@ -110,7 +110,7 @@ def make_optimizer(
     def labels(params):
         return _by_path(lambda path: "train" if learns(path) else "freeze", params)
 
-    def clip(updates):
+    def clip(updates):  # by a product: optax's division and choice are more kernels for every array
         factor = config.clip_norm / jnp.maximum(optax.tree.norm(updates), config.clip_norm)
         return jax.tree.map(lambda u: u * factor, updates)
 
@@ -120,15 +120,10 @@ def make_optimizer(
     schedule = learning_rate(config)
     adamw = optax.chain(
         optax.stateless(lambda updates, params: clip(updates)),
-        optax.adamw(lambda count: once(schedule(count)), b2=0.99, weight_decay=config.weight_decay, mask=_decayed),
+        optax.adamw(schedule, b2=0.99, weight_decay=config.weight_decay, mask=_decayed),
         optax.stateless(lambda updates, params: scale(updates)),
     )
     return optax.partition({"train": adamw, "freeze": optax.set_to_zero()}, labels)
-
-
-def once(number: jax.Array) -> jax.Array:
-    """The same number, for the compiler not to compute it again for every parameter that it changes."""
-    return jax.lax.optimization_barrier(number)
 
 
 def _decayed(params):

@@ -22,7 +22,7 @@ from amt.hand import HandModel
 from amt.models import sigma_reparam
 from amt.models.sigma_reparam import Spectral
 from amt.training.feed import Prepare
-from amt.training.optimizer import belongs, once
+from amt.training.optimizer import belongs
 from amt.training.sharding import batch_sharding, path_name, tree_shardings
 
 SKIPPED = "skipped_in_a_row"
@@ -218,7 +218,8 @@ def make_train_step(
         with jax.numpy_dtype_promotion("standard"):  # optax mixes int and float on purpose
             updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         norms = {"grad_norm": optax.tree.norm(gradient), **component_norms(gradient)}
-        good = once(jnp.isfinite(scalars["loss"]) & jnp.isfinite(norms["grad_norm"]))
+        good = jnp.isfinite(scalars["loss"]) & jnp.isfinite(norms["grad_norm"])
+        good = jax.lax.optimization_barrier(good)  # else the compiler finds it out again for every parameter
 
         def kept(new, old):
             return jax.tree.map(functools.partial(jax.lax.select, good), new, old)
@@ -226,7 +227,7 @@ def make_train_step(
         params = kept(optax.apply_updates(state.params, updates), state.params)
         # Early on the average would remember the initialisation: let it forget faster then.
         count = state.step.astype(jnp.float32)
-        share = once(1.0 - jnp.minimum(ema_decay, (count + 1.0) / (count + 20.0)))
+        share = 1.0 - jnp.minimum(ema_decay, (count + 1.0) / (count + 20.0))
         ema = kept(jax.tree.map(lambda e, p: e + (p - e) * share, state.ema, params), state.ema)
         rest = kept((opt_state, spectral), (state.opt_state, state.spectral))
         skipped = jnp.where(good, 0, state.skipped + 1)

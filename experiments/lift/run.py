@@ -23,6 +23,7 @@ from amt.robot import SceneObject, build_scene, load_robot, replay, retarget
 from amt.robot.model import NUM_ARM_JOINTS
 from amt.structs import HandPose, Trajectory
 
+FIRST = flags.DEFINE_integer("first", 0, "number of the first demonstration")
 COUNT = flags.DEFINE_integer("count", 10, "demonstrations")
 SEED = flags.DEFINE_integer("seed", 77, "of the demonstrations")
 ITERATIONS = flags.DEFINE_integer("iterations", 60, "of gradient descent")
@@ -34,6 +35,7 @@ NUM_FRAMES = 75
 FPS = NUM_FRAMES / simulation.DURATION
 HOLD = 0.5  # seconds
 RAISED = 0.05  # metres
+SOLIMP = (0.9, 0.95, 0.001, 0.5, 2.0)  # as hard as in the replay
 NUM_SHAPES = 3  # of an object: one program for all
 # Starts: scale of retargeting, and by how much every finger joint closes further from touch on, radians.
 STARTS = (("fit", 0.2), ("fit", 0.35), ("fit", 0.5), (1.0, 0.0), (1.0, 0.1), (1.0, 0.2))
@@ -112,14 +114,14 @@ def strip(path: Path, placed: SceneObject, played) -> None:
 
 def main(_) -> None:
     rows = []
-    for index in range(COUNT.value):
+    for index in range(FIRST.value, FIRST.value + COUNT.value):
         joints, R, t, item, name, kind = demonstration(index)
         begin = time.perf_counter()
         starts = [start(joints, R, t, item, scale, closing) for scale, closing in STARTS]
         plain = start(joints, R, t, item, "fit", 0.0)
         models, states, goals = [], [], []
         for q, position, rotation, placed in starts:
-            model, state = physics.put(build_scene([placed]), num_shapes=NUM_SHAPES)
+            model, state = physics.put(build_scene([placed]), num_shapes=NUM_SHAPES, solimp=SOLIMP)
             models.append(model)
             states.append(physics.at_rest(model, jnp.concatenate([jnp.asarray(q[0], jnp.float32), state.qpos[22:]])))
             hand = jax.vmap(lambda x, m=model: objective.hand_frames(m, x))(jnp.asarray(q, jnp.float32))

@@ -8,7 +8,7 @@ import pytest
 from amt import physics
 from amt.errors import UserError
 from amt.physics import objective, optimise
-from amt.robot import build_scene, forward, load_robot
+from amt.robot import forward, load_robot
 from tests.physics.scenes import CLOSED, LIFTED, OPENED, SQUEEZED, scene
 
 
@@ -83,6 +83,6 @@ def test_one_program_for_objects_of_all_shapes():
     for k in range(3):
         single = alone(models[k], states[k], controls[k])
         np.testing.assert_allclose(both.qpos[k], single.qpos, atol=2e-5)
-    other, _ = physics.put(build_scene([]), num_shapes=1)
+    other, _ = physics.put(scene("box"), num_shapes=2)
     with pytest.raises(UserError, match="as many objects"):
         physics.stack([models[0], other])

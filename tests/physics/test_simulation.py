@@ -160,6 +160,7 @@ def test_a_guide_carries_the_object_along():
                                         objtype=mujoco.mjtObj.mjOBJ_JOINT), "equality constraints"),
         (lambda spec: setattr(spec.option, "integrator", mujoco.mjtIntegrator.mjINT_EULER), "implicitfast"),
         (lambda spec: setattr(spec.geom("object"), "type", mujoco.mjtGeom.mjGEOM_SPHERE), "made of a sphere"),
+        (lambda spec: spec.delete(spec.body("object")), "no object that moves"),
     ],
 )  # fmt: skip
 def test_scenes_that_it_is_not_valid_for_are_refused(change, says):
