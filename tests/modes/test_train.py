@@ -98,9 +98,10 @@ def _rows(path):
 
 @pytest.mark.slow
 def test_killed_and_stopped_processes_end_the_same(root, tmp_path):
-    """experiments/interruptions, shortened: one kill -9 and one SIGTERM."""
+    """experiments/interruptions, shortened: one kill -9 and one SIGTERM, of the finder alone, which compiles soon."""
     script = Path(__file__).parents[2] / "experiments/interruptions/run.py"
     command = [sys.executable, script, f"--root={root}", f"--workdir={tmp_path}", "--steps=20", "--times=1"]
+    command += ["--config.train.component=finder"]
     one_device = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "PYTHONPATH": str(script.parents[2])}
     done = subprocess.run(command, env=os.environ | one_device, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
