@@ -8,8 +8,8 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
+from amt.geometry.rotations import from_quaternion
 from amt.physics.model import Model, State
-from amt.physics.simulation import rotation
 from amt.physics.tree import frames
 from amt.robot.model import FINGERS, FRAMES, NUM_JOINTS
 
@@ -51,7 +51,7 @@ def terms(model: Model, states: State, controls: Float[Array, "T 22"], goal: Goa
     """
     reached = jax.vmap(lambda q: hand_frames(model, q[:NUM_JOINTS]))(states.qpos)
     pose = states.qpos[:, NUM_JOINTS : NUM_JOINTS + 7]
-    R = rotation(pose[:, 3:] / jnp.sqrt(jnp.sum(pose[:, 3:] ** 2, axis=-1, keepdims=True)))
+    R = from_quaternion(pose[:, 3:])
     touch, q = states.touch, states.qpos[:, :NUM_JOINTS]
     low, high = (jnp.asarray(x, q.dtype) for x in model.tree.limits.T)
     middle, free = (low + high) / 2, (high - low) / 2 * FREE_RANGE

@@ -6,6 +6,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+from amt.geometry.rotations import from_quaternion
 from amt.physics import contacts, solver
 from amt.physics.model import Model, State, Touch
 from amt.physics.tree import Frames, bias_force, frames, mass_matrix
@@ -79,7 +80,7 @@ def rollout(
 def _guiding(model: Model, state: State, goal_pos: Array, goal_rot: Array, gain: Array | float) -> Array:
     n = len(model.tree.parent)
     pos, quat = _poses(state.qpos[n:])
-    rot, velocity = rotation(quat), state.qvel[n:].reshape(-1, 6)
+    rot, velocity = from_quaternion(quat), state.qvel[n:].reshape(-1, 6)
     off = jnp.swapaxes(rot, -1, -2) @ goal_rot
     off = (off - jnp.swapaxes(off, -1, -2)) / 2  # of a small rotation, its vector's cross matrix
     turn = jnp.stack([off[:, 2, 1], off[:, 0, 2], off[:, 1, 0]], axis=-1)
@@ -118,7 +119,7 @@ def step(
     qpos, qvel, h = state.qpos, state.qvel, model.timestep
     at = frames(tree, qpos[:n])
     pos, quat = _poses(qpos[n:])
-    rot = rotation(quat)
+    rot = from_quaternion(quat)
     drive, drag = _actuation(model, qpos[:n], qvel[:n], ctrl)
     robot_M, robot_bias = mass_matrix(tree, at), bias_force(tree, at, qvel[:n], model.gravity)
     M = _with_objects(model, robot_M, rot)
@@ -321,17 +322,6 @@ def _poses(q: Array) -> tuple[Array, Array]:
     pose = q.reshape(-1, 7)
     quat = pose[:, 3:]
     return pose[:, :3], quat / jnp.sqrt(jnp.sum(quat**2, axis=-1, keepdims=True))
-
-
-def rotation(quat: Float[Array, "*b 4"]) -> Float[Array, "*b 3 3"]:
-    """Of unit quaternions, wxyz."""
-    w, x, y, z = jnp.moveaxis(quat, -1, 0)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
 
 
 def _turned(quat: Array, angle: Array) -> Array:
