@@ -1,5 +1,7 @@
 """Rotations against scipy, their gradients against finite differences, and both where formulas break."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from amt.geometry import rotations as rot
+from tests.precision import double_precision
 
 RNG = np.random.default_rng(0)
 AXES = RNG.normal(size=(64, 3))
@@ -24,7 +27,7 @@ def wxyz(rotation):
 
 @pytest.fixture(params=[np.float32, np.float64])
 def dtype(request):
-    with jax.enable_x64(request.param == np.float64):
+    with double_precision() if request.param == np.float64 else contextlib.nullcontext():
         yield request.param
 
 
@@ -122,7 +125,7 @@ GENERIC = {
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_gradients_equal_finite_differences(name):
-    with jax.enable_x64(True):
+    with double_precision():
         function = jax.jit(jax.vmap(FUNCTIONS[name]))
         x = np.stack(GENERIC[name])
         steps = 1e-6 * np.eye(x.shape[1])

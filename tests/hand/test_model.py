@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 import amt.hand
 from amt.hand import poses, skeleton
+from tests.precision import double_precision
 
 RNG = np.random.default_rng(0)
 HAND = amt.hand.load()
@@ -56,7 +57,7 @@ def test_equals_numpy(hand):
 
 
 def test_float64_is_float64():
-    with jax.enable_x64(True):
+    with double_precision():
         joints, vertices = jax.jit(HAND)(*(x.astype(np.float64) for x in (POSE[:1], BETAS[:1], TRANSL[:1])))
         expected = numpy_lbs(HAND, *(x[0].astype(np.float64) for x in (POSE, BETAS, TRANSL)))
         assert joints.dtype == vertices.dtype == np.float64
@@ -98,7 +99,7 @@ def test_gradients_are_finite_and_right():
     assert np.isfinite(gradient(np.zeros(61, np.float32))).all()  # the rest pose: every rotation may be zero
     flat = np.concatenate([np.zeros(3), np.linalg.solve(HAND.hands_components.T, -HAND.hands_mean), np.zeros(13)])
     assert np.isfinite(gradient(flat.astype(np.float32))).all()
-    with jax.enable_x64(True):
+    with double_precision():
         x = np.concatenate([POSE[0], BETAS[0], TRANSL[0]]).astype(np.float64)
         directions = RNG.normal(size=(4, 61))
         evaluate = jax.jit(loss)

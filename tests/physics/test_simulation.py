@@ -10,13 +10,14 @@ from amt import physics
 from amt.errors import UserError
 from amt.robot import SceneObject, build_scene
 from tests.physics.scenes import LIFTED, OPENED, SQUEEZED, converged, held, play, scene, still
+from tests.precision import double_precision
 
 SHAPES = ("box", "cylinder", "capsule")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def double_precision():
-    with jax.enable_x64(True):
+def in_double_precision():
+    with double_precision():
         yield
 
 

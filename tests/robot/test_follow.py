@@ -8,6 +8,7 @@ from amt.robot.human import finger_contacts, hand_targets
 from amt.robot.residuals import REST_HAND, TIP_RADIUS, hand_residual, joint_box, palm_tips
 from amt.robot.solver import Problem, solve_pose, solve_trajectory
 from amt.robot.streaming import start, step
+from tests.precision import double_precision
 from tests.robot.hands import joints_of_robot, smooth_motion
 
 AS_IT_IS = HandFit(np.float32(1.0), np.eye(3, dtype=np.float32), np.zeros(3, np.float32))
@@ -65,7 +66,7 @@ def test_contacts_belong_to_the_nearest_tip():
 def test_derivative_of_the_commands_matches_differences():
     """d q / d joints by implicit differentiation, in double precision; a limit is active."""
     robot, T = load_robot(), 6
-    with jax.enable_x64(True):
+    with double_precision():
         q = smooth_motion(T, seed=2)
         q[:, 7] = robot.limits[7, 0]  # the index finger straight, so that its bound holds
         joints = np.asarray(joints_of_robot(q), np.float64)
