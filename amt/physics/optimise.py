@@ -10,6 +10,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
+from amt.errors import UserError
 from amt.physics import objective
 from amt.physics.model import Model, State
 from amt.physics.objective import Goal
@@ -60,13 +61,23 @@ def optimise(
     weights: Mapping[str, float] = objective.WEIGHTS,
     reach: Reach | None = None,
 ) -> Iterator[Progress]:
-    """Improves a batch of command sequences from where they are; one scene, start state and goal each.
+    """Improves a batch of command sequences from where they are, each for its scenes, start states and goals.
 
+    Of those there are as many for every command sequence, one after the other: the mean of their losses counts, so that
+    what is found does not hang on where exactly the object lay. A pair of scenes is `models` of 2 b.
     At first a guide leads the object along its goal, so that fingers learn to stay at it; it fades, and what it did the
     hand has to do. A step goes along the gradient, smoothed over iterations, as far as `rate` radians for the joint
     that it moves most. The best commands are those with the smallest loss without a guide, the given ones included.
     """
-    problem = _Problem(models, states, controls, goals, Reach() if reach is None else reach)
+    count, each = len(controls), len(states.qpos) // max(len(controls), 1)
+    if not count or len(states.qpos) != count * each:
+        raise UserError(f"optimise: {len(states.qpos)} scenes for {count} command sequences; expected as many for each")
+
+    def grouped(tree):
+        return jax.tree.map(lambda x: x.reshape(count, each, *x.shape[1:]), tree)
+
+    reach = Reach() if reach is None else reach
+    problem = _Problem(grouped(models), grouped(states), controls, grouped(goals), reach)
     weighted = tuple(sorted(weights.items()))
     change = jnp.zeros((len(controls), _hats(controls.shape[1]).shape[1], controls.shape[2]), controls.dtype)
     carry = _Carry(change, change, controls, jnp.full(len(controls), jnp.inf, controls.dtype))
@@ -99,13 +110,17 @@ def _iterate(problem: _Problem, carry: _Carry, gain: Array, step: Array, weights
 
 
 def _loss(change, model, state, start, goal, reach, gain, weights):
-    """The objective with as much guide as the gain says, and the commands."""
+    """The objective with as much guide as the gain says, the mean over scenes, and the commands."""
     low, high = (jnp.asarray(x, start.dtype) for x in model.tree.limits.T)
     u = start + jnp.asarray(_hats(len(start)), start.dtype) @ change
     u = jnp.clip(u, low[None] + LIMIT_MARGIN, high[None] - LIMIT_MARGIN)
-    guide = Guide(goal.object_pos[:, None], goal.object_rot[:, None], gain)
-    played = rollout(model, state, u, follow=True, reach=reach, memory=MEMORY, guide=guide)
-    return objective.total(objective.terms(model, played, u, goal), weights), u
+
+    def judged(model, state, goal):
+        guide = Guide(goal.object_pos[:, None], goal.object_rot[:, None], gain)
+        played = rollout(model, state, u, follow=True, reach=reach, memory=MEMORY, guide=guide)
+        return objective.total(objective.terms(model, played, u, goal), weights)
+
+    return jnp.mean(jax.vmap(judged)(model, state, goal)), u
 
 
 def _hats(length: int) -> np.ndarray:

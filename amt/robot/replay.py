@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from amt.errors import UserError
-from amt.robot.model import NUM_JOINTS
+from amt.robot.model import FINGERS, NUM_JOINTS
 from amt.robot.scene import build_scene
 from amt.structs import Trajectory
 
@@ -20,7 +20,9 @@ class Replay:
     """What happened, one row per command: the state at the end of the command's interval.
 
     `state` is the scene's whole qpos (robot first); `tracking_error` is command minus joint angle in radians;
-    contacts are counted between robot and robot, and between robot and anything else.
+    contacts are counted between robot and robot, and between robot and anything else. `touch` are the normal forces on
+    free objects of index, middle, ring, thumb and of the rest of the robot, newtons; `peak_force` is that of the
+    strongest single contact.
     """
 
     time: Float[np.ndarray, " T"]
@@ -28,6 +30,8 @@ class Replay:
     tracking_error: Float[np.ndarray, "T 22"]
     self_contacts: Int[np.ndarray, " T"]
     other_contacts: Int[np.ndarray, " T"]
+    touch: Float[np.ndarray, "T 5"]
+    peak_force: Float[np.ndarray, " T"]
 
     @property
     def qpos(self) -> Float[np.ndarray, "T 22"]:
@@ -55,12 +59,13 @@ def replay(trajectory: Trajectory, scene: mujoco.MjSpec | None = None, *, feedfo
     lead = -model.actuator_biasprm[:NUM_JOINTS, 2] / model.actuator_gainprm[:NUM_JOINTS, 0]
     low, high = model.actuator_ctrlrange[:NUM_JOINTS].T
     robot_body = model.body_rootid == model.body("base").id
+    part = np.array([_part(model.body(b).name) for b in range(model.nbody)])
 
     data.ctrl[:NUM_JOINTS] = targets[0]
     for _ in range(round(SETTLE_SECONDS / model.opt.timestep)):
         mujoco.mj_step(model, data)
 
-    last, states, contacts = targets[0], [], []
+    last, states, contacts, touch = targets[0], [], [], []
     for frame, target in enumerate(targets):
         velocity = (target - last) / interval
         for step in range(substeps):
@@ -75,5 +80,25 @@ def replay(trajectory: Trajectory, scene: mujoco.MjSpec | None = None, *, feedfo
         states.append(data.qpos.copy())
         is_robot = robot_body[model.geom_bodyid[data.contact.geom]]
         contacts.append((is_robot.all(1).sum(), (is_robot.sum(1) == 1).sum()) if data.ncon else (0, 0))
-    state, counts = np.array(states), np.array(contacts)
-    return Replay(time, state, targets - state[:, :NUM_JOINTS], counts[:, 0], counts[:, 1])
+        touch.append(_touch(model, data, robot_body, part))
+    state, counts, forces = np.array(states), np.array(contacts), np.array(touch)
+    error = targets - state[:, :NUM_JOINTS]
+    return Replay(time, state, error, counts[:, 0], counts[:, 1], forces[:, :5], forces[:, 5])
+
+
+def _part(body: str) -> int:
+    """Index of the finger that a body belongs to, in robot order, or 4."""
+    return FINGERS.index(body[:2]) if body[:2] in FINGERS else len(FINGERS)
+
+
+def _touch(model, data, robot_body, part) -> np.ndarray:
+    """Normal forces of the robot on free objects by part, and the strongest."""
+    found, force = np.zeros(6), np.zeros(6)
+    for i in range(data.ncon):
+        first, second = model.geom_bodyid[data.contact.geom[i]]
+        robot, other = (first, second) if robot_body[first] else (second, first)
+        if robot_body[robot] and not robot_body[other] and model.body_dofnum[other] == 6:
+            mujoco.mj_contactForce(model, data, i, force)
+            found[part[robot]] += force[0]
+            found[5] = max(found[5], force[0])
+    return found
