@@ -69,15 +69,7 @@ def optimise(
     hand has to do. A step goes along the gradient, smoothed over iterations, as far as `rate` radians for the joint
     that it moves most. The best commands are those with the smallest loss without a guide, the given ones included.
     """
-    count, each = len(controls), len(states.qpos) // max(len(controls), 1)
-    if not count or len(states.qpos) != count * each:
-        raise UserError(f"optimise: {len(states.qpos)} scenes for {count} command sequences; expected as many for each")
-
-    def grouped(tree):
-        return jax.tree.map(lambda x: x.reshape(count, each, *x.shape[1:]), tree)
-
-    reach = Reach() if reach is None else reach
-    problem = _Problem(grouped(models), grouped(states), controls, grouped(goals), reach)
+    problem = _problem(models, states, controls, goals, reach)
     weighted = tuple(sorted(weights.items()))
     change = jnp.zeros((len(controls), _hats(controls.shape[1]).shape[1], controls.shape[2]), controls.dtype)
     carry = _Carry(change, change, controls, jnp.full(len(controls), jnp.inf, controls.dtype))
@@ -91,6 +83,39 @@ def optimise(
         if iteration < 0:  # a look at the start, without a step
             carry = carry._replace(momentum=jnp.zeros_like(carry.momentum))
         yield Progress(carry.controls, carry.best, value, gain)
+
+
+def judge(
+    models: Model,
+    states: State,
+    controls: Float[Array, "b T 22"],
+    goals: Goal,
+    *,
+    weights: Mapping[str, float] = objective.WEIGHTS,
+) -> Float[Array, " b"]:
+    """The loss of command sequences that `optimise` starts from, without a gradient."""
+    return _judge(_problem(models, states, controls, goals, None), tuple(sorted(weights.items())))
+
+
+def _problem(models: Model, states: State, controls: Array, goals: Goal, reach: Reach | None) -> _Problem:
+    """Scenes by the command sequence that they belong to."""
+    count, each = len(controls), len(states.qpos) // max(len(controls), 1)
+    if not count or len(states.qpos) != count * each:
+        raise UserError(f"optimise: {len(states.qpos)} scenes for {count} command sequences; expected as many for each")
+
+    def grouped(tree):
+        return jax.tree.map(lambda x: x.reshape(count, each, *x.shape[1:]), tree)
+
+    return _Problem(grouped(models), grouped(states), controls, grouped(goals), reach or Reach())
+
+
+@functools.partial(jax.jit, static_argnames="weights")
+def _judge(problem: _Problem, weights: tuple) -> Array:
+    def one(model, state, controls, goal):
+        change = jnp.zeros((_hats(len(controls)).shape[1], controls.shape[1]), controls.dtype)
+        return _loss(change, model, state, controls, goal, problem.reach, 0.0, dict(weights))[0]
+
+    return jax.vmap(one)(*problem[:-1])
 
 
 @functools.partial(jax.jit, static_argnames="weights")

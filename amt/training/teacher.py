@@ -16,7 +16,7 @@ from amt.data.demonstrations import Demonstration
 from amt.data.scene_objects import scene_object
 from amt.data.ycb import OBJECTS
 from amt.robot import SceneObject, build_scene, forward, load_robot, replay, retarget
-from amt.robot.human import TIPS, WRIST, palm_rotation
+from amt.robot.human import TIPS, palm_rotation
 from amt.robot.model import FINGERS, NUM_ARM_JOINTS
 from amt.robot.replay import Replay
 from amt.structs import HandPose, Trajectory
@@ -37,38 +37,59 @@ FLEXION = np.array([0, 1, 1, 1] * 3 + [0, 0.6, 1, 1])  # share of the closing an
 class Start(NamedTuple):
     """A way to retarget. `scale` is that of `retarget`. The robot's thumb and fingers meet elsewhere in its hand than a
     human's: `forward` moves the hand from where the human's wrist was (0) to where they meet at the place where the
-    human's do (1), `centred` moves that place to the object's middle (1). `tilt` turns the hand about it until its
-    fingers point straight down (1). `closing` and `opening` are radians by which the fingers bend further after the
-    moment of the grasp and stretch before it.
+    human's do (1), `centred` moves that place to the object's middle (1). `closing` and `opening` are radians by which
+    the fingers bend further after the moment of the grasp and stretch before it.
 
     With `own` the hand comes from above and grasps as suits it, about the object's middle: fingers and thumb close
     across the object's narrower horizontal side, turned by `own` radians; `closing` 1 is `CLOSED`.
     """
 
     scale: str | float
-    forward: float
-    closing: float
+    closing: float = 0.0
     opening: float = 0.0
-    tilt: float = 0.0
+    forward: float = 0.0
     centred: float = 0.0
     own: float | None = None
 
 
+# Those of 96 that lift most of 16 demonstrations (experiments/lift), the best first.
+STARTS = (
+    Start(1.0, 0.2),
+    Start("fit", 0.35),
+    Start("fit", 0.5, 0.3, forward=1.0),
+    Start("fit", 0.2),
+    Start(1.0, 0.1),
+    Start("fit", 1.7, own=0.0),
+    Start("fit", 1.4, 0.3, own=0.5),
+    Start("fit", 0.35, 0.3, forward=1.0, centred=1.0),
+    Start("fit", 1.4, 0.3, own=np.pi / 2),
+    Start("fit", 0.1),
+    Start(1.0, 0.35),
+    Start("fit", 1.4, own=np.pi),
+    Start("fit", 1.4, own=-0.5),
+    Start("fit", 0.5),
+    Start(1.0, 0.1, 0.3),
+    Start("fit", 1.1, 0.3, own=np.pi / 2),
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Proposal:
-    """`commands` at `RATE`, with the object's path beside them, in the base frame; and the object where it starts."""
+    """`commands` at `RATE`, with the object's path beside them, in the base frame; and the object where it starts, if
+    there is one.
+    """
 
     commands: Float[np.ndarray, "n 22"]
     object_pos: Float[np.ndarray, "n 3"]
     object_rot: Float[np.ndarray, "n 3 3"]
-    placed: SceneObject
+    placed: SceneObject | None
     T_base_world: Float[np.ndarray, "4 4"]
 
 
 def propose(shown: Demonstration, start: Start, T_base_world: Float[np.ndarray, "4 4"] | None = None) -> Proposal:
-    """Commands for a demonstration with an object. Without `T_base_world` the robot's place is searched."""
+    """Commands for a demonstration. Without `T_base_world` the robot's place is searched."""
     own = start.own is not None
-    joints, meeting = _from_above(shown, start.own) if own else _turned(shown, start.tilt)
+    joints, meeting = _from_above(shown, start.own) if own else (shown.joints, _human_meeting(shown))
     posture = OPEN + start.closing * (CLOSED - OPEN) if own else start.closing * FLEXION
     if start.forward or own or T_base_world is None:
         made = _retarget(shown, joints, start.scale, T_base_world)
@@ -96,7 +117,7 @@ def propose(shown: Demonstration, start: Start, T_base_world: Float[np.ndarray, 
         np.clip(q, limits[:, 0] + LIMIT_MARGIN, limits[:, 1] - LIMIT_MARGIN),
         position,
         rotation,
-        scene_object(shown.ycb_id, position[0], rotation[0]),
+        scene_object(shown.ycb_id, position[0], rotation[0]) if shown.ycb_id else None,
         T,
     )
 
@@ -107,15 +128,14 @@ def grasp_time(shown: Demonstration) -> float:
     return float(shown.time[raised.argmax() if raised.any() else -1])
 
 
-def play(commands: Float[np.ndarray, "n 22"], placed: SceneObject) -> Replay:
+def play(commands: Float[np.ndarray, "n 22"], placed: SceneObject | None) -> Replay:
     """Commands at `RATE` in MuJoCo C, with all contacts."""
     n = len(commands)
     names = load_robot().joint_names
     eye = np.eye(4, dtype=np.float32)
     time = (np.arange(n) / RATE).astype(np.float32)
-    return replay(
-        Trajectory(time, np.asarray(commands, np.float32), np.ones(n, bool), eye, names), build_scene([placed])
-    )
+    told = Trajectory(time, np.asarray(commands, np.float32), np.ones(n, bool), eye, names)
+    return replay(told, build_scene([placed] if placed else []))
 
 
 def height(played: Replay, placed: SceneObject) -> Float[np.ndarray, " n"]:
@@ -162,8 +182,7 @@ def _from_above(shown: Demonstration, turn: float) -> tuple[Float[np.ndarray, "T
     across = across if across @ palm[k, :, 0] > 0 else -across
     across = Rotation.from_euler("z", turn).as_matrix() @ across
     wanted = np.stack([across, np.cross([0.0, 0.0, -1.0], across), [0.0, 0.0, -1.0]], axis=-1)
-    meeting = shown.object_pos[0] + 0.0
-    meeting[2] = max(meeting[2], LOWEST)
+    meeting = np.maximum(shown.object_pos[0], [-np.inf, -np.inf, LOWEST])
     come = np.clip(shown.time / max(grasp_time(shown) - CLOSING, 1e-3), 0, 1)
     path = meeting + (shown.object_pos - shown.object_pos[0])
     path[:, 2] += ABOVE * (1 - come**2 * (3 - 2 * come))
@@ -176,18 +195,6 @@ def _meeting(index, middle, ring, thumb):
     return ((index + middle) / 2 + thumb) / 2
 
 
-def _turned(shown: Demonstration, tilt: float) -> tuple[Float[np.ndarray, "T 21 3"], Float[np.ndarray, " 3"]]:
-    """The hand's joints, turned as `Start` says about where its fingers meet, and that place at the grasp.
-
-    Until the grasp the hand's way turns with it; then it goes where the object goes.
-    """
-    palm, k = palm_rotation(shown.joints), _grasp_frame(shown)
-    meeting = _meeting(*((shown.joints[k, TIPS] - shown.joints[k, WRIST]) @ palm[k]))
-    centre = shown.joints[:, WRIST] + palm @ meeting
-    along = palm[k, :, 2]
-    axis = np.cross(along, [0.0, 0.0, -1.0])
-    angle = np.arctan2(np.linalg.norm(axis), -along[2])
-    turn = Rotation.from_rotvec(tilt * angle * axis / max(np.linalg.norm(axis), 1e-9)).as_matrix()
-    before = np.arange(len(centre)) < k
-    path = np.where(before[:, None], centre[k] + (centre - centre[k]) @ turn.T, centre)
-    return (shown.joints - centre[:, None]) @ turn.T + path[:, None], centre[k]
+def _human_meeting(shown: Demonstration) -> Float[np.ndarray, " 3"]:
+    """Where the human's fingers and thumb meet at the grasp, in the world."""
+    return _meeting(*shown.joints[_grasp_frame(shown), TIPS])
