@@ -104,9 +104,8 @@ def main(_) -> None:
         losses = np.asarray(optimise.judge(models, states, commands, goals))
         best = np.argsort(losses)[:DESCENTS]
         rows_of = (best[:, None] * len(SHIFTS) + np.arange(len(SHIFTS))).ravel()
-        chosen = [jax.tree.map(lambda x: x[rows_of], tree) for tree in (models, states, goals)]
-        for progress in optimise.optimise(chosen[0], chosen[1], commands[best], chosen[2], iterations=ITERATIONS.value):
-            pass
+        chosen = [jax.tree.map(lambda x, rows=rows_of: x[rows], tree) for tree in (models, states, goals)]
+        *_, progress = optimise.optimise(chosen[0], chosen[1], commands[best], chosen[2], iterations=ITERATIONS.value)
         made = np.asarray(progress.controls)
         after = int(np.argmin(progress.best))
         played = [(s.placed, teacher.play(s.commands, s.placed)) for s in (plain, *starts)]
