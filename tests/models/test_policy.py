@@ -317,22 +317,20 @@ def test_every_parameter_has_one_group_and_a_place_on_the_mesh():
 
 def test_dropout_acts_where_there_is_a_generator_and_only_there(act_with, variables, seen):
     policy, one = build(dropout=0.5), frames(seen, slice(1))
-    run = jax.jit(lambda **rngs: policy.apply(variables, one, rngs=rngs)[0])
-    once, again, other = (run(dropout=jax.random.key(k)) for k in (0, 0, 1))
+    run = jax.jit(lambda variables, **rngs: policy.apply(variables, one, rngs=rngs)[0])
+    once, again, other = (run(variables, dropout=jax.random.key(k)) for k in (0, 0, 1))
     assert_same(once, again, rtol=0)
     assert np.abs(once.commands - other.commands).max() > 1e-4
-    assert_same(run(), act_with(variables, one), rtol=0)
+    assert_same(run(variables), act_with(variables, one), atol=1e-5)
 
 
-def test_blocks_that_are_computed_again_are_the_same_blocks(variables, seen):
-    one = frames(seen, slice(3))
-
-    def gradient(remat):
+def test_a_share_of_the_blocks_is_computed_again(variables, seen):
+    def count(remat):
         policy = build(remat=remat)
-        return jax.grad(lambda v: policy.apply(v, one)[0].commands.sum())
+        gradient = jax.grad(lambda v: policy.apply(v, frames(seen, slice(3)))[0].commands.sum())
+        return str(jax.make_jaxpr(gradient)(variables)).count("remat")
 
-    assert_same(*(jax.jit(gradient(remat))(variables) for remat in (0.0, 1.0)), rtol=1e-4, atol=1e-5)
-    assert str(jax.make_jaxpr(gradient(1.0))(variables)).count("remat") > 0
+    assert [count(remat) for remat in (0.0, 0.5, 1.0)] == [0, 1, 3]
 
 
 @pytest.mark.parametrize(
