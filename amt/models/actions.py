@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 from amt.geometry import rotations
 from amt.models.hand import HAND_SCALE, IDENTITY_6D
 from amt.models.layers import BlockConfig, Dense, LayerNorm, Mlp, head
-from amt.models.temporal import KeysValues, through_frame_blocks
+from amt.models.temporal import KeysValues, exactly, through_frame_blocks
 from amt.robot.kinematics import forward
 from amt.robot.model import NUM_ARM_JOINTS, NUM_JOINTS, Robot
 from amt.structs import Actions
@@ -91,10 +91,10 @@ class ActionDecoder(nn.Module):
         actions = Actions(
             commands=within_limits(now, change, self.robot.limits),
             position=origin[:, :, None] + head(3)(x) / HAND_SCALE,
-            rotation=jnp.einsum("btij,btsjk->btsik", R, turn),
+            rotation=exactly("btij,btsjk->btsik", R, turn),
             grasp=head(NUM_GRASPS)(x),
             aperture=jax.nn.softplus(head(1)(x)[..., 0]) / HAND_SCALE,
-            approach=jnp.einsum("btij,btsj->btsi", R, approach),
+            approach=exactly("btij,btsj->btsi", R, approach),
             force=jax.nn.softplus(head(1)(x)[..., 0]),
             confidence=head(1, bias=2.0)(x)[..., 0],
         )

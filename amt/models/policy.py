@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from amt.geometry import cameras
 from amt.models.actions import ActionDecoder
 from amt.models.perception import PerceptionOutput
-from amt.models.temporal import MODALITIES, KeysValues, Observation, TemporalFusion, empty_past
+from amt.models.temporal import MODALITIES, KeysValues, Observation, TemporalFusion, empty_past, exactly
 from amt.models.vmt import VmtOutput
 from amt.structs import Actions
 
@@ -91,9 +90,9 @@ def observe(
         hand=out.hand.tokens.mean(2),
         objects=_mean(objects.tokens, objects.confidence),
         contacts=_mean(out.contacts.tokens, out.contacts.confidence),
-        joints=cameras.rotate(R, out.joints) + origin[..., None, :],
-        object_position=jnp.einsum("btij,btj->bti", R, chosen(objects.position)) + origin,
-        object_rotation=jnp.einsum("btij,btjk->btik", R, chosen(objects.rotation)),
+        joints=exactly("btij,btnj->btni", R, out.joints) + origin[..., None, :],
+        object_position=exactly("btij,btj->bti", R, chosen(objects.position)) + origin,
+        object_rotation=exactly("btij,btjk->btik", R, chosen(objects.rotation)),
         object_half=jnp.einsum("btc,ci->bti", likely, half_extents[1:NUM_SIZED]),
         object_confidence=jax.nn.sigmoid(chosen(objects.confidence)),
         qpos=qpos,

@@ -5,6 +5,7 @@ none but themselves, and enter as zeros. Positions are rotary and count from the
 of any length is exact: only differences matter.
 """
 
+import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -19,6 +20,7 @@ from amt.models.layers import Attention, Block, BlockConfig, Dense, LayerNorm
 from amt.robot.human import palm_rotation
 
 MODALITIES = ("hand", "objects", "contacts", "geometry")
+exactly = functools.partial(jnp.einsum, precision="highest")  # accelerators round metres to millimetres else
 LONGEST = 100.0  # frames, of the rotary wavelengths over 2 pi, which begin at 1
 
 
@@ -71,7 +73,7 @@ def geometry_numbers(seen: Observation) -> Float[Array, "b t 85"]:
     wrist = seen.joints[..., 0, :]
 
     def from_wrist(points):
-        return jnp.einsum("btji,btnj->btni", palm, points - wrist[..., None, :]) * HAND_SCALE
+        return exactly("btji,btnj->btni", palm, points - wrist[..., None, :]) * HAND_SCALE
 
     fingers = from_wrist(seen.joints[..., 1:, :])
     thing = [

@@ -1,5 +1,5 @@
-"""`--mode=describe`: what the model's components cost for one sample, and what the train step takes on a mesh
-(`config.plan`); nothing is allocated, no data are read.
+"""`--mode=describe`: what the model's components cost for one sample (of the policy: one frame of a stream), and what
+the train step takes on a mesh (`config.plan`); nothing is allocated, no data are read.
 """
 
 from collections.abc import Callable
@@ -69,16 +69,16 @@ class Subject(NamedTuple):
 def run(config, workdir: Path, input: str | None) -> dict:
     devices = planned_devices(config) if config.plan.enabled else []
     subject = _subject(config)
-    rows, outputs = _described(subject)
-    rows += _described(_policy(config, subject))[0]
+    rows, outputs, out = _described(subject)
+    rows += _described(_policy(config, out if config.family == "vmt" else out[1]))[0]
     print_components(rows)
     totals = {key: sum(row[key] for row in rows) for key in COLUMNS}
     plan = {"plan": describe_plan(config, devices)} if devices else {}
     return {**totals, "outputs": outputs, "components": rows, **plan}
 
 
-def _described(subject: Subject) -> tuple[list[dict], dict]:
-    """A row of figures and output shapes for each component, and the shapes of what the model returns."""
+def _described(subject: Subject) -> tuple[list[dict], dict, Any]:
+    """A row of figures and output shapes for each component; what the model returns, as shapes by field and itself."""
 
     def apply(params, *inputs, rngs=None):
         return subject.model.apply({"params": params}, *inputs, *subject.constants, rngs=rngs)
@@ -87,7 +87,7 @@ def _described(subject: Subject) -> tuple[list[dict], dict]:
         return subject.learned(apply(params, *inputs, rngs={"dropout": rng}))
 
     rng = jax.eval_shape(lambda: jax.random.key(0))
-    params, outputs = _initialised(subject, rng)
+    params, outputs, out = _initialised(subject, rng)
     sizes = {path: x.size for path, x in flatten_dict(params, sep="/").items()}
     trainable = {path: size for path, size in sizes.items() if subject.is_trained(path)}
     forward = cost.forward_flops(apply, params, *subject.inputs)
@@ -101,7 +101,7 @@ def _described(subject: Subject) -> tuple[list[dict], dict]:
         for name in subject.components
         if any(figure[name] for figure in figures.values())
     ]
-    return rows, outputs[""]
+    return rows, outputs[""], out
 
 
 def print_components(rows: list[dict]) -> None:
@@ -140,17 +140,12 @@ def _subject(config) -> Subject:
     return Subject(model, COMPONENTS["amt"], inputs, (hand,), is_trained, learned[network])
 
 
-def _policy(config, perception: Subject) -> Subject:
-    """The policy on one frame of a stream, of what this perception sees. Raises `UserError` as its factory."""
+def _policy(config, perceived: Any) -> Subject:
+    """The policy on one frame of a stream, of which this is perceived. Raises `UserError` as its factory."""
     model = build_policy(config.fusion, config.actions, config.train.blocks.to_dict())
-    out, _ = jax.eval_shape(
-        lambda *inputs: perception.model.init_with_output(jax.random.key(0), *inputs, *perception.constants),
-        *perception.inputs,
-    )
     shapes = ((1, 1, 4, 4), (NUM_SIZED, 3), (1, 1, NUM_JOINTS))
     others = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    seen = out if config.family == "vmt" else out[1]
-    seen = jax.eval_shape(observe, seen, *others, jax.ShapeDtypeStruct((1, 1), jnp.bool_))
+    seen = jax.eval_shape(observe, perceived, *others, jax.ShapeDtypeStruct((1, 1), jnp.bool_))
     component = config.train.component
     runs = config.train.stage in POLICY_STAGES and component.split("/")[0] in ("all", "policy")
     return Subject(
@@ -167,8 +162,10 @@ def _pixels(size: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
 
 
-def _initialised(subject: Subject, rng: Any) -> tuple[dict, dict[str, dict]]:
-    """Abstract parameters; shapes of what each component and, at "", the model returns, by field, batch axis first."""
+def _initialised(subject: Subject, rng: Any) -> tuple[dict, dict[str, dict], Any]:
+    """Abstract parameters; shapes of what each component and, at "", the model returns, by field, batch axis first;
+    and what the model returns.
+    """
     names = {path: name for name, path in subject.components.items() if path} | {"": ""}
 
     def wanted(module, method):
@@ -189,4 +186,4 @@ def _initialised(subject: Subject, rng: Any) -> tuple[dict, dict[str, dict]]:
         leaves = jax.tree_util.tree_leaves_with_path(out[0])
         shapes = {jax.tree_util.keystr(key, simple=True, separator=".") or "output": list(x.shape) for key, x in leaves}
         outputs[names[path.removesuffix("__call__").rstrip("/")]] = shapes
-    return variables["params"], outputs
+    return variables["params"], outputs, variables["intermediates"]["__call__"][0]
