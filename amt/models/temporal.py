@@ -182,11 +182,10 @@ def through_frame_blocks(
 def empty_past(
     config: BlockConfig, width: int, windows: Sequence[int], batch_size: int, num_tokens: int
 ) -> tuple[KeysValues, ...]:
-    """What `through_frame_blocks` keeps before the first frame."""
+    """What `through_frame_blocks` keeps before the first frame; every array is one of its own, to be donated."""
     heads = config.num_heads
     shapes = [(batch_size, window - 1, num_tokens, heads, width // heads) for window in windows]
-    zeros = [jnp.zeros(shape, config.compute_dtype) for shape in shapes]
-    return tuple(KeysValues(x, x) for x in zeros)
+    return tuple(KeysValues(*(jnp.zeros(shape, config.compute_dtype) for _ in range(2))) for shape in shapes)
 
 
 class TemporalFusion(nn.Module):

@@ -152,7 +152,7 @@ def test_parameters_of_the_full_size_are_counted():
 
 
 def test_a_stream_answers_as_the_whole_sequence_and_does_not_grow(policy, variables, seen, at_once):
-    step = jax.jit(lambda seen, cache: policy.apply(variables, seen, cache))
+    step = jax.jit(lambda seen, cache: policy.apply(variables, seen, cache), donate_argnums=1)
     cache = policy.empty_cache(2)
     sizes = jax.tree.map(lambda x: (x.shape, x.dtype), cache)
     for t in range(FRAMES):
