@@ -131,6 +131,26 @@ class Prediction:
 
 
 @flax.struct.dataclass
+class Actions:
+    """What the robot is to do in the next n control steps, as seen from each frame; all in the robot's base frame.
+
+    `commands` are joint position targets in robot order, radians, within the limits. The rest says what they are for:
+    `position` (metres) and `rotation` (R_base_wrist) of the end effector, the `wrist` frame of `amt.robot.model`;
+    `grasp` logits of its kind; `aperture` between thumb and fingertips, metres; `approach`, the unit vector along which
+    the hand comes; `force` with which it presses, newtons; `confidence` a logit.
+    """
+
+    commands: Float[Array, "*batch n 22"]
+    position: Float[Array, "*batch n 3"]
+    rotation: Float[Array, "*batch n 3 3"]
+    grasp: Float[Array, "*batch n 10"]
+    aperture: Float[Array, "*batch n"]
+    approach: Float[Array, "*batch n 3"]
+    force: Float[Array, "*batch n"]
+    confidence: Float[Array, "*batch n"]
+
+
+@flax.struct.dataclass
 class Trajectory:
     """Position targets for the robot: `qpos` [T,22] in radians, in the order of `names`; `time` in seconds.
 

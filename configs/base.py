@@ -38,6 +38,8 @@ def get_config() -> ConfigDict:
             "vmt": vmt(),
             "finder": finder(),
             "backbone": backbone(),
+            "fusion": fusion(),
+            "actions": actions(),
             "train": train(),
             "plan": plan(),
             "eval": evaluate(),
@@ -186,6 +188,31 @@ def finder() -> dict:
     }
 
 
+def fusion() -> dict:
+    """Of stages 2 and 3: what was seen over time, four tokens a frame."""
+    return {
+        "hidden_dim": 1024,
+        "depth": 8,  # transformer blocks
+        "num_heads": 16,
+        "mlp_dim": 4096,
+        "short_window": 8,  # frames that the first half of the blocks sees, with the present one
+        "window": 16,  # frames that the second half sees, and the action decoder
+    }
+
+
+def actions() -> dict:
+    """Of stages 2 and 3: a query for each control step to come."""
+    return {
+        "hidden_dim": 512,
+        "depth": 4,  # transformer blocks
+        "num_heads": 8,
+        "mlp_dim": 2048,
+        "num_steps": 10,  # control steps ahead
+        "arm_dims": (64, 64),  # hidden layers from a query to changes of the UR5e's 6 joints
+        "hand_dims": (64, 64),  # and of the Allegro's 16
+    }
+
+
 def train() -> dict:
     return {
         "stage": "1b",  # 1a one component, 1b all of perception, 2 and 3 as in configs/stage2.py and stage3.py
@@ -203,6 +230,7 @@ def train() -> dict:
             "encoder": 0.5,
             "decoder": 1.0,
             "finder": 1.0,
+            "policy": 1.0,  # temporal fusion and actions
         },
         "schedule": "cosine",  # cosine: one over the whole run; restarts: again and again, each twice as long
         "restart_steps": 0,  # updates of the first cycle

@@ -20,6 +20,8 @@ def demo(config: ConfigDict) -> None:
     config.model.update(object_depth=2, object_head_dim=160)
     config.model.update(contact_hidden_dim=80, contact_mlp_dim=160, contact_depth=1)
     config.finder.update(hidden_dim=96, stem=(24, 48), depth=2, mlp_dim=192)
+    config.fusion.update(hidden_dim=128, depth=4, num_heads=4, mlp_dim=256)
+    config.actions.update(hidden_dim=96, depth=2, num_heads=4, mlp_dim=192)
     config.benchmark.step_batch_size = 32
     config.train.loss.hand_confidence = 0.4  # choosing among guesses of the finder hangs on it
     config.train.update(steps=14_000, batch_size=32, learning_rate=8e-4, warmup_steps=300, weight_decay=0.02)
@@ -40,6 +42,8 @@ def tiny(config: ConfigDict) -> None:
     config.model.update(coarse_dim=32, point_widths=(8, 16), vertex_stride=64, refiner_dim=16)
     config.model.update(object_depth=1, object_head_dim=32, contact_hidden_dim=16, contact_mlp_dim=32)
     config.finder.update(frame_size=32, hidden_dim=16, stem=(8, 8), depth=1, num_heads=2, mlp_dim=16)
+    config.fusion.update(hidden_dim=16, depth=2, num_heads=2, mlp_dim=32, short_window=2, window=4)
+    config.actions.update(hidden_dim=16, depth=1, num_heads=2, mlp_dim=32, arm_dims=(8, 8), hand_dims=(8, 8))
     config.train.update(steps=4, batch_size=8, warmup_steps=1, log_every=1, eval_every=4, checkpoint_every=2)
     config.eval.update(batch_size=8, max_samples=8)
     config.retarget.iterations = 5

@@ -12,7 +12,7 @@ from configs import base
 
 
 def clone(config: ConfigDict) -> None:
-    config.train.update(stage="2", component="actions", epochs=15.0, learning_rate=5e-5)
+    config.train.update(stage="2", component="policy", epochs=15.0, learning_rate=5e-5)
     config.train.update(batch_size=32, accumulation=2, schedule="restarts", restart_epochs=10.0)
     config.train.blocks.dtype = "bfloat16"
 

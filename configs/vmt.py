@@ -43,6 +43,8 @@ def demo(config: ConfigDict) -> None:
     config.vmt.hand.update(hidden_dim=160, depth=4, num_heads=5, mlp_dim=640)
     config.vmt.contact.update(hidden_dim=80, depth=2, num_heads=5, mlp_dim=320)
     config.model.object_head_dim = 160
+    config.fusion.update(hidden_dim=128, depth=4, num_heads=4, mlp_dim=256)
+    config.actions.update(hidden_dim=96, depth=2, num_heads=4, mlp_dim=192)
     config.benchmark.step_batch_size = 32
     config.train.update(steps=14_000, batch_size=32, learning_rate=8e-4, warmup_steps=300, weight_decay=0.02)
     config.train.rates.encoder = 1.0

@@ -14,12 +14,13 @@ NUM_KINDS = 4  # none, light, firm, manipulation
 
 @flax.struct.dataclass
 class ContactOutput:
-    """`points` in the crop's camera frame; `confidence` a logit; `kind` logits; `force` in newtons."""
+    """`points` in the crop's camera frame; `confidence` a logit; `kind` logits; `force` in newtons; the queries."""
 
     points: Float[Array, "b q 3"]
     confidence: Float[Array, "b q"]
     kind: Float[Array, "b q 4"]
     force: Float[Array, "b q 3"]
+    tokens: Float[Array, "b q d"]
 
 
 class ContactDecoder(nn.Module):
@@ -58,4 +59,4 @@ def contact_heads(x: Float[Array, "b q d"], start: Float[Array, "b n 3"], scale:
     Called in a module's compact method, whose layers these become.
     """
     points = start + head(3)(x) * scale[:, None, None]
-    return ContactOutput(points, head(1)(x)[..., 0], head(NUM_KINDS)(x), head(3)(x))
+    return ContactOutput(points, head(1)(x)[..., 0], head(NUM_KINDS)(x), head(3)(x), x)

@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from amt.errors import UserError
 from amt.models import dinov2
+from amt.models.actions import ActionDecoder
 from amt.models.contacts import ContactDecoder
 from amt.models.encoder import GRID_SIZE, STRIDE, Dinov2Encoder, PatchEncoder
 from amt.models.finder import HandFinder
@@ -15,8 +16,11 @@ from amt.models.hand import MultiCoordinateEncoder
 from amt.models.layers import BLOCK_DTYPES, BlockConfig
 from amt.models.objects import ObjectDecoder
 from amt.models.perception import Amt, Perception
+from amt.models.policy import Policy
 from amt.models.refiner import RefinerConfig
+from amt.models.temporal import TemporalFusion
 from amt.models.vmt import PATCH, PatchTransformer, Vmt, VmtContactEncoder, VmtHandEncoder
+from amt.robot.model import load_robot
 
 FAMILIES = ("amt", "vmt")
 ENCODERS = ("conv", *(f"dinov2_{size}{kind}" for size in dinov2.SIZES for kind in ("", "_registers")))
@@ -118,6 +122,43 @@ def build_vmt(
     )
 
 
+def build_policy(
+    fusion: Mapping[str, Any], actions: Mapping[str, Any], blocks: Mapping[str, Any] = types.MappingProxyType({})
+) -> Policy:
+    """Temporal fusion and action decoder from the sections of these names, for tokens of either family.
+
+    `blocks` is that of `build`. Raises `UserError` for widths that are not whole attention heads, of fusion and actions
+    of an even number of features, and for windows, numbers of layers and of steps that are not possible.
+    """
+    _check_blocks(blocks)
+    _check_heads("fusion", fusion)
+    _check_heads("actions", actions)
+    for section, fields in (("fusion", fusion), ("actions", actions)):
+        size, heads = fields["hidden_dim"], fields["num_heads"]
+        if size // heads % 2:
+            raise UserError(
+                f"config.{section}.hidden_dim={size}: expected an even number of features for each of {heads} heads"
+            )
+    count = ("1 or more", lambda x: x >= 1)
+    window = fusion["window"]
+    short = (f"1 to {window}, fusion.window", lambda x: 1 <= x <= window)
+    _check("fusion", fusion, {"depth": count, "window": count, "short_window": short})
+    _check("actions", actions, {"depth": count, "num_steps": count})
+
+    def sizes(part):
+        return part["hidden_dim"], part["depth"], BlockConfig(part["num_heads"], part["mlp_dim"], **blocks)
+
+    decoder = ActionDecoder(
+        *sizes(actions),
+        window,
+        actions["num_steps"],
+        tuple(actions["arm_dims"]),
+        tuple(actions["hand_dims"]),
+        load_robot(),
+    )
+    return Policy(TemporalFusion(*sizes(fusion), fusion["short_window"], window), decoder)
+
+
 def build_encoder(
     model: Mapping[str, Any],
     image_size: int,
@@ -186,7 +227,6 @@ def _check_blocks(settings: Mapping[str, Any]) -> None:
 
 
 def _check(section: str, settings: Mapping[str, Any], possible: Mapping[str, tuple[str, Callable]]) -> None:
-    for name, value in settings.items():
-        expected, holds = possible[name]
-        if not holds(value):
-            raise UserError(f"config.{section}.{name}={value}: expected {expected}")
+    for name, (expected, holds) in possible.items():
+        if name in settings and not holds(settings[name]):
+            raise UserError(f"config.{section}.{name}={settings[name]}: expected {expected}")

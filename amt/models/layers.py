@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 
 @jax.custom_vjp
@@ -124,6 +124,7 @@ class Mlp(nn.Module):
 
 
 BLOCK_DTYPES = ("float32", "bfloat16", "float8")
+UNSEEN = -1e30  # a logit whose share of attention is 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +142,14 @@ class BlockConfig:
     dtype: str = "float32"
     remat: float = 0.0
 
+    @property
+    def float8(self) -> bool:
+        return self.dtype == "float8"
+
+    @property
+    def compute_dtype(self) -> jnp.dtype:
+        return jnp.dtype(jnp.bfloat16 if self.float8 else self.dtype)
+
 
 class Attention(nn.Module):
     """Multi-head attention of `x` to `context`.
@@ -154,25 +163,47 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"], context: Float[Array, "b m e"]) -> Float[Array, "b n d"]:
+        query, key, value = self.project(x, context)
+        self.store_entropy(query, key)
+        return self.attend(query, key, value)
+
+    @nn.nowrap
+    def project(self, x: Float[Array, "b n d"], context: Float[Array, "b m e"]) -> tuple[Array, Array, Array]:
+        """Query [b,n,heads,c], key and value [b,m,heads,c]; called in a compact method, as those below."""
         width = x.shape[-1]
 
         def split(name, y):
             y = Dense(width, float8=self.float8, name=name)(y)
             return y.reshape(*y.shape[:2], self.num_heads, width // self.num_heads)
 
-        query, key, value = split("query", x), split("key", context), split("value", context)
+        return split("query", x), split("key", context), split("value", context)
+
+    @nn.nowrap
+    def store_entropy(self, query: Array, key: Array, sees: Bool[Array, "b n m"] | None = None) -> None:
         if self.is_mutable_collection("entropy") and not self.is_initializing():
-            entropy = attention_entropy(query, key)
-            self.sow("entropy", "heads", jnp.stack([entropy, jnp.full_like(entropy, jnp.log(key.shape[1]))]))
+            entropy = attention_entropy(query, key, sees)
+            even = jnp.log(key.shape[1]) if sees is None else jnp.log(sees.sum(-1).astype(jnp.float32)).mean()
+            self.sow("entropy", "heads", jnp.stack([entropy, jnp.full_like(entropy, even)]))
+
+    @nn.nowrap
+    def attend(
+        self, query: Array, key: Array, value: Array, sees: Bool[Array, "b n m"] | None = None
+    ) -> Float[Array, "b n d"]:
+        """What each query takes from the values whose keys it `sees` (None: from all), through the layer `out`."""
+        b, n, heads, c = query.shape
+        mask = None if sees is None else sees[:, None]
         with jax.numpy_dtype_promotion("standard"):  # it takes a softmax of bfloat16 products in float32
-            out = jax.nn.dot_product_attention(query, key, value)
-        last = Dense(width, nn.initializers.normal(0.02), float8=self.float8, name="out")
-        return last(out.reshape(x.shape))
+            out = jax.nn.dot_product_attention(query, key, value, mask=mask)
+        last = Dense(heads * c, nn.initializers.normal(0.02), float8=self.float8, name="out")
+        return last(out.reshape(b, n, heads * c))
 
 
-def attention_entropy(query: Float[Array, "b n heads c"], key: Float[Array, "b m heads c"]) -> Float[Array, " heads"]:
-    """The mean entropy of each head's attention over keys, in nats."""
+def attention_entropy(
+    query: Float[Array, "b n heads c"], key: Float[Array, "b m heads c"], sees: Bool[Array, "b n m"] | None = None
+) -> Float[Array, " heads"]:
+    """The mean entropy of each head's attention over keys, or over those that each query `sees`, in nats."""
     logits = jnp.einsum("bnhc,bmhc->bhnm", query, key).astype(jnp.float32) / jnp.sqrt(float(query.shape[-1]))
+    logits = logits if sees is None else jnp.where(sees[:, None], logits, UNSEEN)
     log_p = jax.nn.log_softmax(logits, axis=-1)
     return -(jnp.exp(log_p) * log_p).sum(-1).mean((0, 2))
 
@@ -184,20 +215,29 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"], context: Float[Array, "b m e"] | None = None) -> Float[Array, "b n d"]:
-        float8 = self.config.dtype == "float8"
-        dtype = jnp.bfloat16 if float8 else jnp.dtype(self.config.dtype)
-
-        def drop(y):
-            return nn.Dropout(self.config.dropout, deterministic=not self.has_rng("dropout"))(y.astype(x.dtype))
-
-        y = LayerNorm()(x).astype(dtype)
-        x = x + drop(Attention(self.config.num_heads, float8, name="self_attention")(y, y))
+        heads, float8 = self.config.num_heads, self.config.float8
+        y = self.normed(x)
+        x = x + self.drop(Attention(heads, float8, name="self_attention")(y, y), x.dtype)
         if context is not None:
-            y = LayerNorm()(x).astype(dtype)
-            x = x + drop(Attention(self.config.num_heads, float8, name="cross_attention")(y, context.astype(dtype)))
-        y = LayerNorm()(x).astype(dtype)
-        y = drop(nn.relu(Dense(self.config.mlp_dim, float8=float8)(y))).astype(dtype)
-        return x + drop(Dense(x.shape[-1], nn.initializers.normal(0.02), float8=float8)(y))
+            seen = context.astype(self.config.compute_dtype)
+            x = x + self.drop(Attention(heads, float8, name="cross_attention")(self.normed(x), seen), x.dtype)
+        return self.feed_forward(x)
+
+    @nn.nowrap
+    def normed(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
+        """Normalised, in the type that the block computes in; called in a compact method, as those below."""
+        return LayerNorm()(x).astype(self.config.compute_dtype)
+
+    @nn.nowrap
+    def drop(self, y: Float[Array, "*batch d"], dtype: jnp.dtype) -> Float[Array, "*batch d"]:
+        return nn.Dropout(self.config.dropout, deterministic=not self.has_rng("dropout"))(y.astype(dtype))
+
+    @nn.nowrap
+    def feed_forward(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
+        float8 = self.config.float8
+        y = nn.relu(Dense(self.config.mlp_dim, float8=float8)(self.normed(x)))
+        y = self.drop(y, x.dtype).astype(self.config.compute_dtype)
+        return x + self.drop(Dense(x.shape[-1], nn.initializers.normal(0.02), float8=float8)(y), x.dtype)
 
 
 def through_blocks(

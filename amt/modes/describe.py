@@ -1,5 +1,5 @@
-"""`--mode=describe`: what the model's components cost for one sample, and what the train step takes on a mesh
-(`config.plan`); nothing is allocated, no data are read.
+"""`--mode=describe`: what the model's components cost for one sample (of the policy: one frame of a stream), and what
+the train step takes on a mesh (`config.plan`); nothing is allocated, no data are read.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,10 @@ from flax.traverse_util import flatten_dict
 from amt import hand as hand_model
 from amt.errors import UserError
 from amt.models import cost, weights
-from amt.models.factory import build, build_vmt, frozen_parameters
+from amt.models.factory import build, build_policy, build_vmt, frozen_parameters
+from amt.models.policy import NUM_SIZED, observe
 from amt.modes.planning import describe_plan, planned_devices
+from amt.robot.model import NUM_JOINTS
 from amt.training.optimizer import belongs
 
 COMPONENTS = {  # paths in the model by name; what lies in none of them belongs to the empty path
@@ -39,6 +41,8 @@ COMPONENTS = {  # paths in the model by name; what lies in none of them belongs 
         "contact_encoder": "contact_encoder",
     },
 }
+POLICY = {"temporal_fusion": "fusion", "action_decoder": "actions", "policy": ""}
+POLICY_STAGES = ("2", "3")  # whose train step has a policy
 COLUMNS = {  # what is counted: heading, divisor
     "parameters": ("parameters M", 1e6),
     "trainable_parameters": ("trainable M", 1e6),
@@ -49,19 +53,32 @@ COLUMNS = {  # what is counted: heading, divisor
 
 
 class Subject(NamedTuple):
-    """A model, the abstract inputs of one sample, what else it is given, and which parameters learn."""
+    """A model, its components, the abstract inputs of one sample, what else it is given, and which parameters learn.
+
+    `learned` is the part of the model's output that is learned from; None where the train step does without the model.
+    """
 
     model: nn.Module
+    components: dict[str, str]
     inputs: tuple[jax.ShapeDtypeStruct, ...]
     constants: tuple[Any, ...]
     is_trained: Callable[[str], bool]
-    learned: Callable[[Any], Any]  # the part of the model's output that is learned from
+    learned: Callable[[Any], Any] | None
 
 
 def run(config, workdir: Path, input: str | None) -> dict:
     devices = planned_devices(config) if config.plan.enabled else []
     subject = _subject(config)
-    components = COMPONENTS[config.family]
+    rows, outputs, out = _described(subject)
+    rows += _described(_policy(config, out if config.family == "vmt" else out[1]))[0]
+    print_components(rows)
+    totals = {key: sum(row[key] for row in rows) for key in COLUMNS}
+    plan = {"plan": describe_plan(config, devices)} if devices else {}
+    return {**totals, "outputs": outputs, "components": rows, **plan}
+
+
+def _described(subject: Subject) -> tuple[list[dict], dict, Any]:
+    """A row of figures and output shapes for each component; what the model returns, as shapes by field and itself."""
 
     def apply(params, *inputs, rngs=None):
         return subject.model.apply({"params": params}, *inputs, *subject.constants, rngs=rngs)
@@ -70,22 +87,21 @@ def run(config, workdir: Path, input: str | None) -> dict:
         return subject.learned(apply(params, *inputs, rngs={"dropout": rng}))
 
     rng = jax.eval_shape(lambda: jax.random.key(0))
-    params, outputs = _initialised(subject, rng, components)
+    params, outputs, out = _initialised(subject, rng)
     sizes = {path: x.size for path, x in flatten_dict(params, sep="/").items()}
     trainable = {path: size for path, size in sizes.items() if subject.is_trained(path)}
     forward = cost.forward_flops(apply, params, *subject.inputs)
-    training, activations = cost.training_cost(learn, params, subject.is_trained, rng, *subject.inputs)
+    training, activations = {}, {}
+    if subject.learned is not None:
+        training, activations = cost.training_cost(learn, params, subject.is_trained, rng, *subject.inputs)
     counted = zip(COLUMNS, (sizes, trainable, activations, forward, training), strict=True)
-    figures = {key: cost.by_component(x, components) for key, x in counted}
+    figures = {key: cost.by_component(x, subject.components) for key, x in counted}
     rows = [
         {"name": name, **{key: figure[name] for key, figure in figures.items()}, "outputs": outputs.get(name, {})}
-        for name in components
+        for name in subject.components
         if any(figure[name] for figure in figures.values())
     ]
-    print_components(rows)
-    totals = {key: sum(row[key] for row in rows) for key in COLUMNS}
-    plan = {"plan": describe_plan(config, devices)} if devices else {}
-    return {**totals, "outputs": outputs[""], "components": rows, **plan}
+    return rows, outputs[""], out
 
 
 def print_components(rows: list[dict]) -> None:
@@ -103,8 +119,10 @@ def _subject(config) -> Subject:
     image, K = _pixels(size), jax.ShapeDtypeStruct((1, 3, 3), jnp.float32)
     if config.family == "vmt":
         model = build_vmt(config.vmt, config.model, size, config.train.blocks.to_dict())
-        return Subject(model, (image, K), (), lambda path: True, lambda out: out)
+        return Subject(model, COMPONENTS["vmt"], (image, K), (), lambda path: True, lambda out: out)
     learned = {"all": lambda out: out, "finder": lambda out: out[0], "perception": lambda out: out[1]}
+    if config.train.stage in POLICY_STAGES:
+        learned["policy"] = learned["perception"]  # which it looks through
     component = config.train.component
     network = component.split("/")[0]
     if network not in learned:
@@ -118,16 +136,37 @@ def _subject(config) -> Subject:
         return belongs(path, component) and not (frozen and frozen(path))
 
     hand = jax.tree.map(jnp.asarray, hand_model.load())
-    return Subject(model, (_pixels(config.finder.frame_size), image, K), (hand,), is_trained, learned[network])
+    inputs = (_pixels(config.finder.frame_size), image, K)
+    return Subject(model, COMPONENTS["amt"], inputs, (hand,), is_trained, learned[network])
+
+
+def _policy(config, perceived: Any) -> Subject:
+    """The policy on one frame of a stream, of which this is perceived. Raises `UserError` as its factory."""
+    model = build_policy(config.fusion, config.actions, config.train.blocks.to_dict())
+    shapes = ((1, 1, 4, 4), (NUM_SIZED, 3), (1, 1, NUM_JOINTS))
+    others = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    seen = jax.eval_shape(observe, perceived, *others, jax.ShapeDtypeStruct((1, 1), jnp.bool_))
+    component = config.train.component
+    runs = config.train.stage in POLICY_STAGES and component.split("/")[0] in ("all", "policy")
+    return Subject(
+        model,
+        POLICY,
+        (seen, jax.eval_shape(lambda: model.empty_cache(1))),
+        (),
+        lambda path: runs and belongs(f"policy/{path}", component),
+        (lambda out: out[0]) if runs else None,
+    )
 
 
 def _pixels(size: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
 
 
-def _initialised(subject: Subject, rng: Any, components: dict[str, str]) -> tuple[dict, dict[str, dict]]:
-    """Abstract parameters; shapes of what each component and, at "", the model returns, by field, batch axis first."""
-    names = {path: name for name, path in components.items() if path} | {"": ""}
+def _initialised(subject: Subject, rng: Any) -> tuple[dict, dict[str, dict], Any]:
+    """Abstract parameters; shapes of what each component and, at "", the model returns, by field, batch axis first;
+    and what the model returns.
+    """
+    names = {path: name for name, path in subject.components.items() if path} | {"": ""}
 
     def wanted(module, method):
         return method == "__call__" and "/".join(module.path) in names
@@ -147,4 +186,4 @@ def _initialised(subject: Subject, rng: Any, components: dict[str, str]) -> tupl
         leaves = jax.tree_util.tree_leaves_with_path(out[0])
         shapes = {jax.tree_util.keystr(key, simple=True, separator=".") or "output": list(x.shape) for key, x in leaves}
         outputs[names[path.removesuffix("__call__").rstrip("/")]] = shapes
-    return variables["params"], outputs
+    return variables["params"], outputs, variables["intermediates"]["__call__"][0]

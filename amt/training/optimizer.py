@@ -18,6 +18,7 @@ RATE_GROUPS = (
     ("encoder", r"^perception/(encoder|hand_encoder|object_encoder|contact_encoder)/"),
     ("decoder", r"^perception/(keypoints|coarse_hand|joint_refiner|side|joint_logits|object_heads)\b"),
     ("decoder", r"^perception/(object|contact)_decoder/"),
+    ("policy", r"^policy/(fusion|actions)/"),
 )
 SCHEDULES = ("cosine", "restarts")
 CYCLE_GROWTH = 2  # each cycle of warm restarts is so many times as long as the one before

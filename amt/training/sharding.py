@@ -23,7 +23,7 @@ RULES = (
     (r"block\d+/(fc1|weights_in)/kernel$", P("fsdp", "tensor")),  # DINOv2's
     (r"block\d+/(fc2|weights_out)/kernel$", P("tensor", "fsdp")),
     (r"(^|/)(kernel|bias|scale\d?|gain)$", P()),
-    (r"(^|/)(queries|anchors|joint_embedding|joint_logits|rows|columns)$", P()),
+    (r"(^|/)(queries|anchors|joint_embedding|joint_logits|rows|columns|modalities)$", P()),
     (r"backbone/(cls_token|mask_token|register_tokens|positions)$", P()),
 )
 

@@ -31,7 +31,7 @@ def contacts(batch, **changed):
     b, q = points.shape[:2]
     zeros = np.zeros((b, q, 4), np.float32)
     sure = np.where(target.contacts_valid[:, ::-1], 20, -20).astype(np.float32)
-    return ContactOutput(points, sure, zeros, zeros[..., :3]), target
+    return ContactOutput(points, sure, zeros, zeros[..., :3], zeros), target
 
 
 def test_kind_and_force_are_compared_with_the_matched_label(batch):
@@ -103,7 +103,7 @@ def test_an_answer_of_the_simulated_contacts_costs_nothing_and_others_slope_towa
     target = jax.tree.map(np.asarray, LABELS(made))
     sure = np.where(target.contacts_valid, 20, -20).astype(np.float32)
     kind = np.where(np.arange(4) == target.contact_kind[..., None], 20, 0).astype(np.float32)
-    out = ContactOutput(target.contacts, sure, kind, np.nan_to_num(target.contact_force))
+    out = ContactOutput(target.contacts, sure, kind, np.nan_to_num(target.contact_force), kind)
     terms = CONTACT(out, made, target)
     assert made.hand_pose_valid[:2].any()
     assert all(value < 1e-4 for value in terms.values()), terms

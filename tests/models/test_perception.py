@@ -79,6 +79,7 @@ def test_every_output_has_its_shape(config):
         "confidence": (b, c),
         "kind": (b, c, 4),
         "force": (b, c, 3),
+        "tokens": (b, c, config.model.contact_hidden_dim),
     }
 
 

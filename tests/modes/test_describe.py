@@ -12,6 +12,7 @@ from amt.modes import describe
 from configs import base, demo, vmt
 
 DINOV2_LARGE = 304_368_640  # parameters that Hugging Face's has
+POLICY = ("temporal_fusion", "action_decoder")
 LARGE_BLOCK = 12 * 1024**2 + 15 * 1024  # kernels; biases (9), norms (4) and scales (2)
 
 
@@ -40,6 +41,11 @@ def test_full_model_in_the_file_and_on_the_screen(main, tmp_path, capsys):
     assert backbone["outputs"]["tokens"] == [1, 197, 1024]
     assert rows["hand_encoder"]["outputs"]["tokens"] == [1, 21, 1024]
     assert rows["joint_refiner"]["outputs"] == {"output": [1, 21, 3]}
+    assert rows["temporal_fusion"]["outputs"]["0"] == [1, 1, 4, 1024]
+    assert rows["action_decoder"]["outputs"]["0.commands"] == [1, 1, 10, 22]
+    # A frame's four tokens through 8 blocks; the products with 7 or 15 kept frames, norms and the tokens' own layers.
+    assert rows["temporal_fusion"]["forward_flops"] == pytest.approx(8 * 4 * 24 * 1024**2, rel=0.05)
+    assert rows["temporal_fusion"]["training_flops"] == 0  # there is no policy in stage 1
     for key in describe.COLUMNS:
         assert result[key] == sum(row[key] for row in rows.values()) > 0
     printed = capsys.readouterr().out
@@ -51,7 +57,8 @@ def test_parameters_are_those_of_the_embedded_weights():
     flat, _ = weights.read(weights.EMBEDDED, "the embedded weights")
     del flat["perception.joint_logits"]
     figures, rows = described(demo.get_config())
-    assert figures["parameters"] == figures["trainable_parameters"] == sum(x.size for x in flat.values())
+    assert figures["trainable_parameters"] == sum(x.size for x in flat.values())
+    assert figures["parameters"] == figures["trainable_parameters"] + sum(rows[name]["parameters"] for name in POLICY)
     assert rows["finder"]["parameters"] == sum(x.size for path, x in flat.items() if path.startswith("finder."))
 
 
@@ -62,6 +69,17 @@ def test_a_component_that_learns_alone():
     assert figures["trainable_parameters"] == rows["finder"]["parameters"] < figures["parameters"]
     assert figures["training_flops"] == rows["finder"]["training_flops"] > 0
     assert rows["hand_encoder"]["forward_flops"] > 0
+
+
+def test_the_policy_learns_alone_behind_a_perception_that_is_frozen():
+    config = demo.get_config("tiny")
+    config.train.update(stage="2", component="policy")
+    figures, rows = described(config)
+    assert figures["trainable_parameters"] == sum(rows[name]["parameters"] for name in POLICY) > 0
+    for name in POLICY:
+        assert rows[name]["training_flops"] > 2 * rows[name]["forward_flops"] > 0 < rows[name]["activation_bytes"]
+    assert rows["hand_encoder"]["training_flops"] == rows["hand_encoder"]["forward_flops"] > 0
+    assert rows["hand_encoder"]["activation_bytes"] == 0
 
 
 def test_the_original_model():
