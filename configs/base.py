@@ -40,6 +40,10 @@ def get_config() -> ConfigDict:
             "backbone": backbone(),
             "fusion": fusion(),
             "actions": actions(),
+            "teacher": {  # of stages 2 and 3
+                "folder": "",  # where lessons and what was seen are kept; empty: the work directory
+                "num_workers": 2,  # processes that make lessons; 0: this one
+            },
             "train": train(),
             "plan": plan(),
             "eval": evaluate(),
@@ -251,6 +255,7 @@ def train() -> dict:
         "eval_every": 2_000,  # steps
         "checkpoint_every": 2_000,  # steps
         "keep_checkpoints": 2,  # the newest ones; beside them the best stays
+        "replays": 32,  # stages 2 and 3: held-out videos whose commands are played in MuJoCo C at every evaluation
         "best_metric": "val_mpjpe_mm",  # of validation; the lowest is best, of checkpoints at a step that is evaluated
         "component": "all",  # what learns: all, finder, perception, or a part of it as perception/object_decoder
         "start_from": "",  # weights to start from: a folder of --mode=train or a file; empty: fresh ones
@@ -291,6 +296,18 @@ def train() -> dict:
             "diversity": 0.02,
             "kl": 0.001,
             "attention_entropy": 0.001,
+            "action_arm": 1.0,  # stages 2 and 3
+            "action_fingers": 1.0,
+            "action_wrist": 1.0,
+            "action_tips": 1.0,
+            "action_position": 0.1,
+            "action_rotation": 0.1,
+            "action_grasp": 0.05,
+            "action_aperture": 0.1,
+            "action_approach": 0.05,
+            "action_force": 0.05,
+            "action_confidence": 0.05,
+            "action_velocity": 0.05,
             "finder_heatmap": 0.3,
             "finder_place": 0.3,
             "finder_side": 0.2,

@@ -1,5 +1,6 @@
 """Images to predictions: find the hand, crop it, perceive it, follow it."""
 
+import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from amt.data.images import fit_frame, shrink_frame, warp
 from amt.errors import UserError
 from amt.geometry import cameras, mirror
 from amt.hand import HandModel
+from amt.inference.places import guess_places
 from amt.models import weights
 from amt.models.factory import build
 from amt.models.perception import Amt
@@ -29,8 +31,6 @@ EXTENT_IN_SPREADS = 3.4  # of the joints of an open hand along the hand
 TURNS = tuple(np.pi / 4 * np.arange(8))
 FINALISTS = 8  # of the ways, which get further looks before the surest one is chosen
 FINDER_ANGLE = 0.3  # log odds that the finder's angle adds to a look of the same angle, and takes from its opposite
-PEAKS = 3  # places at which the finder's heatmaps are highest, tried beside their mean
-PEAK_REACH = 0.16  # frame sides around a peak that belong to it
 SIDE_FRAMES = 8  # of a clip, on which both sides are tried
 LOOKS = 2  # further crops of the finalists, and then of the one chosen, each from the joints seen in the one before
 UNKNOWN_KIND = -1  # of a contact
@@ -55,6 +55,14 @@ class FoundHands(NamedTuple):
     def box(self) -> cameras.Box:
         """The best guess."""
         return self.guesses[0]
+
+
+class Crops(NamedTuple):
+    """Crops of N frames, their intrinsics, and the rotations into their cameras (left hands: out of the mirrored)."""
+
+    image: UInt8[np.ndarray, "n size size 3"]
+    K: Float[np.ndarray, "n 3 3"]
+    R_crop_camera: Float[np.ndarray, "n 3 3"]
 
 
 def load_predictor(folder: str | Path | None = None) -> "Predictor":
@@ -91,7 +99,7 @@ class Predictor:
         self.model = build(settings["model"], settings["finder"], self.image_size)
         self.params = jax.tree.map(jnp.asarray, params)
         self.hand = jax.tree.map(jnp.asarray, hand)
-        self._find = jax.jit(self._find_joints)
+        self._find = jax.jit(functools.partial(guess_places, self.model))
         self._perceive = jax.jit(self._perceive_crops)
 
     def __call__(
@@ -200,6 +208,20 @@ class Predictor:
         is_left: Bool[np.ndarray, " n"],
     ) -> Prediction:
         """One look at the crop of every frame; `box` in image pixels. The camera of the result is left out."""
+        crops = self.crops(images, K, box, is_left)
+        size = 1 if len(images) == 1 else BATCH
+        outs = [self._perceive(self.params, *part) for part in zip(*(_chunks(x, size) for x in crops), strict=True)]
+        prediction = jax.tree.map(lambda *x: np.concatenate(x)[: len(images)], *outs)
+        return _mirror_back(prediction, is_left)
+
+    def crops(
+        self,
+        images: UInt8[np.ndarray, "n h w 3"],
+        K: Float[np.ndarray, "n 3 3"],
+        box: cameras.Box,
+        is_left: Bool[np.ndarray, " n"],
+    ) -> Crops:
+        """What perception is given of every frame, as right hands; `box` in image pixels."""
         width = images.shape[2]
         right_K = np.where(is_left[:, None, None], mirror.mirror_intrinsics(K, width), K)
         center = np.where(is_left[:, None], mirror.mirror_pixels(box.center, width), box.center)
@@ -207,12 +229,8 @@ class Predictor:
         crop = cameras.crop_camera(right_K, cameras.Box(center, box.size, angle), self.image_size)
         flip = np.where(is_left[:, None, None], mirror.flip_matrix(width), np.eye(3))
         H = crop.H_crop_image @ flip
-        crops = [warp(image, H[k], self.image_size) for k, image in enumerate(images)]
-        size = 1 if len(crops) == 1 else BATCH
-        host = (np.stack(crops), crop.K.astype(np.float32), crop.R_crop_camera.astype(np.float32))
-        outs = [self._perceive(self.params, *part) for part in zip(*(_chunks(x, size) for x in host), strict=True)]
-        prediction = jax.tree.map(lambda *x: np.concatenate(x)[: len(images)], *outs)
-        return _mirror_back(prediction, is_left)
+        made = np.stack([warp(image, H[k], self.image_size) for k, image in enumerate(images)])
+        return Crops(made, crop.K.astype(np.float32), crop.R_crop_camera.astype(np.float32))
 
     def _acquire(self, images, K, found, is_left):
         """Look at the found boxes turned in several ways, again at what the surest ones saw, choose one, look again."""
@@ -222,10 +240,10 @@ class Predictor:
         joints, surest = self._look(images, K, boxes, is_left, found)
         joints = joints[rows, surest[:, :FINALISTS]]
         for _ in range(LOOKS):
-            joints, surest = self._look(images, K, self._boxes(joints, K[:, None]), is_left, found)
+            joints, surest = self._look(images, K, self.boxes(joints, K[:, None]), is_left, found)
         joints = joints[rows[:, 0], surest[:, 0]]
         for _ in range(LOOKS):
-            prediction = self.perceive(images, K, self._boxes(joints, K), is_left)
+            prediction = self.perceive(images, K, self.boxes(joints, K), is_left)
             joints = prediction.hand.joints
         return prediction
 
@@ -237,11 +255,12 @@ class Predictor:
         joints = seen.hand.joints.reshape(n, m, 21, 3)
         sureness = _logit(seen.joint_confidence).mean(-1).reshape(n, m)
         if self.crop != "box":
-            turned = self._boxes(joints, K[:, None]).angle - found.box.angle[:, None]
+            turned = self.boxes(joints, K[:, None]).angle - found.box.angle[:, None]
             sureness += FINDER_ANGLE * np.cos(turned)
         return joints, np.argsort(-sureness, axis=1)
 
-    def _boxes(self, joints, K):
+    def boxes(self, joints: Float[np.ndarray, "*n 21 3"], K: Float[np.ndarray, "*n 3 3"]) -> cameras.Box:
+        """Where to look for hands with these joints (camera frame), in image pixels."""
         joints = joints.astype(np.float64)
         ahead = np.concatenate([joints[..., :2], np.maximum(joints[..., 2:], 0.05)], axis=-1)
         pixels = cameras.project(ahead, K)
@@ -250,32 +269,10 @@ class Predictor:
 
     def _next_box(self, joints, K, shape):
         """Where to look next; None where the hand has left the image or its box makes no sense."""
-        box = self._boxes(joints, K)
+        box = self.boxes(joints, K)
         h, w = shape[:2]
         inside = (box.center > -0.1 * w).all() and (box.center < [1.1 * w, 1.1 * h]).all()
         return box if inside and 8 < box.size < 3 * max(w, h) else None
-
-    def _find_joints(self, params, frames):
-        """Joints, side and presence logits, and guesses of where the hand is: centre and spread, in frame sides.
-
-        The spread is that of all heatmaps together along the longer axis: it covers the hand and the doubt about it,
-        where soft-argmax joints shrink towards their middle. The first guess is the mean of the heatmaps, the others
-        are what lies around their highest places: in doubt between two places the mean is at neither.
-        """
-        found = self.model.apply({"params": params}, frames, method=Amt.find)
-        p = jnp.exp(found.log_heatmaps).mean(1)
-        n = p.shape[1]
-        cells, reach = jnp.arange(n), round(PEAK_REACH * n)
-        left_over = jax.lax.reduce_window(p, 0.0, jax.lax.add, (1, 3, 3), (1, 1, 1), "SAME")
-        places = [_place(p)]
-        for _ in range(PEAKS):
-            row, column = jnp.divmod(left_over.reshape(-1, n * n).argmax(-1), n)
-            near = (jnp.abs(cells[None, :, None] - row[:, None, None]) <= reach) & (
-                jnp.abs(cells[None, None] - column[:, None, None]) <= reach
-            )
-            places.append(_place(jnp.where(near, p, 0.0)))
-            left_over = jnp.where(near, 0.0, left_over)
-        return found.uv, found.left, found.presence, places
 
     def _perceive_crops(self, params, images, K, R_crop_camera) -> Prediction:
         out = self.model.apply({"params": params}, images, K, self.hand, method=Amt.perceive)
@@ -340,19 +337,6 @@ def choose(mask: Bool[np.ndarray, " n"], yes: Prediction, no: Prediction) -> Pre
 
 def _stack(boxes) -> cameras.Box:
     return cameras.Box(*(np.stack(x) for x in zip(*boxes, strict=True)))
-
-
-def _place(p: Float[jax.Array, "b n n"]) -> tuple[Float[jax.Array, "b 2"], Float[jax.Array, " b"]]:
-    """Mean and standard deviation (along the longer axis) of weights over the cells of the unit square."""
-    cells = (jnp.arange(p.shape[1], dtype=p.dtype) + 0.5) / p.shape[1]
-    p = p / p.sum((1, 2), keepdims=True)
-    x, y = p.sum(1), p.sum(2)
-    center = jnp.stack([x @ cells, y @ cells], axis=-1)
-    dx, dy = cells[None] - center[:, :1], cells[None] - center[:, 1:]
-    xx, yy = (x * dx * dx).sum(1), (y * dy * dy).sum(1)
-    xy = jnp.einsum("bhw,bh,bw->b", p, dy, dx)
-    largest = (xx + yy) / 2 + jnp.sqrt(((xx - yy) / 2) ** 2 + xy**2 + 1e-12)
-    return center, jnp.sqrt(largest)
 
 
 def _chunks(x: np.ndarray, size: int = BATCH) -> list[np.ndarray]:

@@ -31,8 +31,14 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(parts | crop))
 
 
+def policy_architecture(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that a policy's weights depend on, as JSON types."""
+    return json.loads(json.dumps({"fusion": config["fusion"], "actions": config["actions"]}))
+
+
 def check_architecture(found: Mapping[str, Any], expected: Mapping[str, Any], where: str) -> None:
     """Raises `UserError` naming the fields in which a checkpoint's model is not the configuration's."""
+    found = {k: v for k, v in found.items() if k != "policy" or k in expected}  # a policy that nobody asks for
     found, expected = (flatten_dict({"family": "amt", **x}, sep=".") for x in (found, expected))
     different = [k for k in sorted({**found, **expected}) if found.get(k) != expected.get(k)]
     if different:

@@ -45,7 +45,7 @@ from amt.robot import build_scene, replay, retarget
 from amt.training.feed import Feed
 from amt.training.optimizer import make_optimizer
 from amt.training.sharding import batch_sharding, check_batch, make_mesh, one_device_mesh
-from amt.training.step import create_state, make_train_step
+from amt.training.step import create_state, make_train_step, perception_loss
 
 STEADY_STEPS = 10  # in a row, for samples per second
 
@@ -129,10 +129,10 @@ def train_step(config, workdir: Path) -> tuple[dict, dict]:
         feed = make_feed(config, source, transform_config(config, network(config)), mesh, Quarantine(workdir))
     optimizer = make_optimizer(optimizer_config(config), component, frozen_parameters(model))
     state = create_state(fresh_params(config, model, hand), optimizer, mesh, config.train.sigma_reparam, component)
-    goal = objective(config, size)
+    loss = perception_loss(model, objective(config, size), hand)
 
     def make(prepare):
-        return make_train_step(model, optimizer, goal, config.train.ema_decay, hand, state, mesh, prepare)
+        return make_train_step(loss, optimizer, config.train.ema_decay, state, mesh, prepare)
 
     def read():
         return feed.place(next(feed.iterator))

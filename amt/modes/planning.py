@@ -32,7 +32,7 @@ from amt.training.feed import Prepare, augment_on_devices
 from amt.training.optimizer import make_optimizer
 from amt.training.plan import NO_ROOM, Plan, largest_batch, read_plan, topology_devices, virtual_devices
 from amt.training.sharding import check_batch, make_mesh, num_batch_parts
-from amt.training.step import initial_state, make_train_step
+from amt.training.step import initial_state, make_train_step, perception_loss
 
 FIRST = 8  # samples of a device that the search for a batch begins with
 CROP_FIELDS_END = "contact_known"  # the last field of `Batch` that a finder alone does without
@@ -129,11 +129,9 @@ class Planner:
         batch, prepare = abstract_feed(self.config, size, self.mesh)
         goal = objective(with_batch(self.config, size), size)  # an epoch of any length takes the same
         step = make_train_step(
-            self.model,
+            perception_loss(self.model, goal, self.hand),
             self.optimizer,
-            goal,
             self.config.train.ema_decay,
-            self.hand,
             self.state,
             self.mesh,
             prepare,

@@ -25,7 +25,7 @@ from amt.modes.train import (
 )
 from amt.training import sharding
 from amt.training.optimizer import make_optimizer
-from amt.training.step import create_state, make_train_step
+from amt.training.step import create_state, make_train_step, perception_loss
 
 
 def run(config, workdir: Path, input: str | None) -> dict:
@@ -45,10 +45,8 @@ def run(config, workdir: Path, input: str | None) -> dict:
     chosen, hand = optimizer_config(config, len(source)), jax.tree.map(jnp.asarray, hand_model.load())
     optimizer = make_optimizer(chosen, component, frozen_parameters(model))
     state = create_state(fresh_params(config, model, hand), optimizer, mesh, config.train.sigma_reparam, component)
-    goal = objective(config, len(source))
-    step = make_train_step(
-        model, optimizer, goal, chosen.ema_decay, hand, state, mesh, feed.prepare, config.seed, chosen.accumulation
-    )
+    loss = perception_loss(model, objective(config, len(source)), hand, config.seed)
+    step = make_train_step(loss, optimizer, chosen.ema_decay, state, mesh, feed.prepare, chosen.accumulation)
     fed = feed.place(next(feed.iterator))
     start = time.perf_counter()
     compiled = step.lower(state, fed).compile()

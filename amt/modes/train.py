@@ -23,7 +23,7 @@ from amt.errors import UserError
 from amt.evaluation import baseline
 from amt.models import dinov2, weights
 from amt.models.encoder import Dinov2Encoder
-from amt.models.factory import FAMILIES, from_settings
+from amt.models.factory import FAMILIES, from_settings, frozen_parameters
 from amt.models.perception import Amt
 from amt.modes.common import Progress, code_version, plain, write_json
 from amt.modes.validation import FINDER_SCORES, PERCEPTION_SCORES, perceiver, pictures, validation
@@ -32,14 +32,14 @@ from amt.training.checkpoint import Checkpoints
 from amt.training.feed import Feed, augmented_feed, cached_feed, host_feed
 from amt.training.loop import LoopConfig, make_average, train
 from amt.training.optimizer import OptimizerConfig
-from amt.training.step import Objective, init_params
+from amt.training.step import Objective, init_params, perception_loss
 from amt.training.stopping import StopRequest
 
 STAGES = {  # and what each still lacks
     "1a": "",
     "1b": "",
-    "2": "temporal fusion and actions",
-    "3": "temporal fusion, actions and the differentiable rollout",
+    "2": "",
+    "3": "the train step through the differentiable rollout",
 }
 FLOAT8_CAPABILITY = 8.9  # of NVIDIA GPUs, from Ada and Hopper on
 VALIDATION_SAMPLES = 512
@@ -56,6 +56,10 @@ def transform_config(config, component: str = "all") -> TransformConfig:
 
 def run(config, workdir: Path, input: str | None) -> dict:
     check_stage(config)
+    if config.train.stage == "2":
+        from amt.modes import train_policy  # which imports this module
+
+        return train_policy.run(config, workdir)
     model, settings = build_model(config)
     _check_best_metric(config.train.best_metric, model)
     backbone = _backbone(config, model)
@@ -87,19 +91,18 @@ def run(config, workdir: Path, input: str | None) -> dict:
         StopRequest() as stop,
     ):
         state, scores = train(
-            model,
-            hand,
+            perception_loss(model, objective(config, len(source)), hand, config.seed),
             feed,
             validation(model, perceive, held_out),
             optimizer,
             loop,
-            objective(config, len(source)),
             mesh,
             checkpoints,
             workdir,
             progress,
             params,
-            config.seed,
+            config.train.component,
+            frozen_parameters(model),
             stop,
             pictures(perceive, held_out),
         )
@@ -184,7 +187,7 @@ def check_stage(config) -> None:
     if stage not in STAGES:
         raise UserError(f"config.train.stage={stage}: expected one of {', '.join(STAGES)}")
     if missing := STAGES[stage]:
-        raise UserError(f"config.train.stage={stage}: needs {missing}, which are not built yet; stages 1a and 1b are")
+        raise UserError(f"config.train.stage={stage}: needs {missing}, which is not built yet; stages 1a, 1b and 2 are")
 
 
 def check_float8(device: jax.Device) -> None:

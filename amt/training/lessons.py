@@ -90,7 +90,7 @@ def lifted_share(commands: Float[np.ndarray, "n 22"], placed: SceneObject, enoug
 def lessons(
     source: DexYCB, folder: Path, num_workers: int, report: Callable[[int], None] = lambda n: None
 ) -> dict[int, Lesson]:
-    """By index of `DexYCB.sequences`; made by `num_workers` processes where `folder` does not hold them yet.
+    """By index of `DexYCB.sequences`; made by `num_workers` processes (0: this one) where `folder` does not hold them.
 
     Files of other versions, ways to start or data are left alone: their names differ. Raises UserError for a file that
     cannot be read.
@@ -102,9 +102,13 @@ def lessons(
     paths = {k: folder / f"{_key(source, k)}.npz" for k in first}
     missing = [k for k, path in paths.items() if not path.exists()]
     report(len(paths) - len(missing))
-    if missing:
+    if not num_workers:
+        for k in missing:
+            _make(source, first[k], paths[k])
+            report(1)
+    elif missing:
         context = multiprocessing.get_context("spawn")  # JAX runs threads, which a fork would lose
-        with concurrent.futures.ProcessPoolExecutor(max(num_workers, 1), context) as pool:
+        with concurrent.futures.ProcessPoolExecutor(num_workers, context) as pool:
             waiting = [pool.submit(_make, source, first[k], paths[k]) for k in missing]
             try:
                 for done in concurrent.futures.as_completed(waiting):

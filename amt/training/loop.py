@@ -12,16 +12,13 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from amt.errors import Stopped, UserError
-from amt.hand import HandModel
-from amt.models.factory import frozen_parameters
-from amt.models.perception import Amt
 from amt.training import sharding
 from amt.training.checkpoint import Checkpoints
 from amt.training.feed import Feed
 from amt.training.health import Health
 from amt.training.optimizer import OptimizerConfig, belongs, make_optimizer
 from amt.training.sharding import path_name
-from amt.training.step import Objective, TrainState, create_state, make_train_step
+from amt.training.step import Loss, TrainState, create_state, make_train_step
 from amt.training.writers import Image, MetricLog, open_writers
 
 
@@ -41,48 +38,45 @@ class LoopConfig:
 
 
 def train(
-    model: Amt,
-    hand: HandModel,
+    loss: Loss,
     feed: Feed,
     validate: Callable[[dict], Mapping[str, float]],
     optimizer_config: OptimizerConfig,
     loop: LoopConfig,
-    objective: Objective,
     mesh: jax.sharding.Mesh,
     checkpoints: Checkpoints,
     workdir: Path,
     progress: Any,
     params: dict,
-    seed: int,
+    component: str = "all",
+    frozen: Callable[[str], bool] | None = None,
     stop: Callable[[int], bool] = lambda step: False,
     draw: Callable[[dict], Image] | None = None,
 ) -> tuple[TrainState, dict[str, float]]:
     """Train up to `optimizer_config.steps` steps from the newest of `checkpoints`, if there is one, else `params`.
 
-    `seed` is that of dropout. `validate` scores the averaged parameters, `draw` makes a picture of what they predict.
-    `progress` is told the steps done (`update`, or `skip` for those of an earlier run) and a line about them. Scalars
-    and pictures go to `workdir` (`amt.training.writers`). `stop` is asked after each step whether to save and end.
+    What learns is `component`, but for parameters whose path is `frozen`. `validate` scores the averaged parameters,
+    `draw` makes a picture of what they predict. `progress` is told the steps done (`update`, or `skip` for those of an
+    earlier run) and a line about them. Scalars and pictures go to `workdir` (`amt.training.writers`). `stop` is asked
+    after each step whether to save and end.
     Returns the state, its scores and, where a checkpoint has been scored, `best_step` and `best_` + the metric.
     Raises `UserError` for a component that there is not, for checkpoints of another configuration, on a full disk, and
     where `loop.max_skipped` updates in a row are not finite; `Stopped` where `stop` says so.
     """
     sharding.check_batch(loop.batch_size, mesh, "config.train.batch_size")
-    _check_component(params, objective.component)
-    optimizer = make_optimizer(optimizer_config, objective.component, frozen_parameters(model))
-    state = create_state(params, optimizer, mesh, loop.sigma_reparam, objective.component)
+    _check_component(params, component)
+    optimizer = make_optimizer(optimizer_config, component, frozen)
+    state = create_state(params, optimizer, mesh, loop.sigma_reparam, component)
     before = {"metrics": [], "scores": {}, "skipped": 0}
     if (restored := checkpoints.restore(state, feed.iterator)) is not None:
         state, before = restored
     step_fn = make_train_step(
-        model,
+        loss,
         optimizer,
-        objective,
         optimizer_config.ema_decay,
-        hand,
         state,
         mesh,
         feed.prepare,
-        seed,
         optimizer_config.accumulation,
     )
     average = make_average(mesh)

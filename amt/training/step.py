@@ -26,6 +26,8 @@ from amt.training.optimizer import belongs
 from amt.training.sharding import batch_sharding, path_name, tree_shardings
 
 SKIPPED = "skipped_in_a_row"
+# Of parameters, sigma-reparam's state, a batch and the step: the value; its scalars by name, and the state after it.
+Loss = Callable[[dict, Spectral, Any, Int[Array, ""]], tuple[Float[Array, ""], tuple[dict[str, Array], Spectral]]]
 
 
 @flax.struct.dataclass
@@ -139,27 +141,10 @@ def symmetry_table() -> Float[np.ndarray, "22 24 3 3"]:
     return table
 
 
-def make_train_step(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    objective: Objective,
-    ema_decay: float,
-    hand: HandModel,
-    state: TrainState,
-    mesh: Mesh,
-    prepare: Prepare | None = None,
-    seed: int = 0,
-    accumulation: int = 1,
-) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]:
-    """The jitted step: the state is donated, gradients are averaged over the mesh by the compiler.
+def perception_loss(model: nn.Module, objective: Objective, hand: HandModel, seed: int = 0) -> Loss:
+    """Of finder and perception on a `Batch`. Dropout is a function of `seed` and the step.
 
-    What the step is fed is a `Batch`, or what `prepare` makes one of (`amt.training.feed`). Dropout is a function of
-    `seed` and the step. A batch is taken in `accumulation` parts, of which only one's activations are held at a time;
-    terms that compare samples of a batch compare those of a part.
-
-    Where the loss or the gradient is not finite the state stays as it was, but for its counters. Beside the terms the
-    step returns what shows a collapse, the spread of predicted joints over that of the labels and the gradient's norm
-    by component, and `SKIPPED`, how many updates in a row have been left out.
+    Beside the terms it gives what shows a collapse: the spread of predicted joints over that of the labels.
     """
     table = jnp.asarray(symmetry_table())
 
@@ -186,6 +171,29 @@ def make_train_step(
             terms["kl"] = losses.kl_gains(sigma_reparam.gains(params, spectral))
         value, terms = objective.total(terms, step)
         return value, (terms | watched, after)
+
+    return loss
+
+
+def make_train_step(
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    ema_decay: float,
+    state: TrainState,
+    mesh: Mesh,
+    prepare: Prepare | None = None,
+    accumulation: int = 1,
+) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]:
+    """The jitted step: the state is donated, gradients are averaged over the mesh by the compiler.
+
+    What the step is fed is what the loss takes, or what `prepare` makes that of (`amt.training.feed`). A batch is taken
+    in `accumulation` parts, of which only one's activations are held at a time; terms that compare samples of a batch
+    compare those of a part.
+
+    Where the loss or the gradient is not finite the state stays as it was, but for its counters. Beside the loss's
+    scalars the step returns the gradient's norm by component, and `SKIPPED`, how many updates in a row have been left
+    out.
+    """
 
     def gradient_of(params, spectral, batch, step):
         (value, (scalars, spectral)), gradient = jax.value_and_grad(loss, has_aux=True)(params, spectral, batch, step)

@@ -143,6 +143,16 @@ def height(played: Replay, placed: SceneObject) -> Float[np.ndarray, " n"]:
     return played.state[:, played.qpos.shape[1] + 2] - placed.pos[2]
 
 
+def frame_errors(
+    commands: Float[np.ndarray, "n 22"], wanted: Float[np.ndarray, "n 22"]
+) -> dict[str, Float[np.ndarray, " n"]]:
+    """Metres between where two command sequences put the wrist, and the fingertips in the mean."""
+    names = ("wrist", *(f"{finger}_tip" for finger in FINGERS))
+    made, right = (forward(load_robot(), np.asarray(q, np.float32), names) for q in (commands, wanted))
+    off = {n: np.linalg.norm(np.asarray(made[n])[:, :3, 3] - np.asarray(right[n])[:, :3, 3], axis=-1) for n in names}
+    return {"wrist": off["wrist"], "tips": np.mean([off[name] for name in names[1:]], axis=0)}
+
+
 def lifted(played: Replay, placed: SceneObject) -> bool:
     """Whether the object is `RAISED` for the whole of the last `HOLD`."""
     return bool((height(played, placed)[-round(HOLD * RATE) :] > RAISED).all())

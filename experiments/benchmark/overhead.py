@@ -31,7 +31,7 @@ from amt.training.health import Health
 from amt.training.loop import make_average
 from amt.training.optimizer import make_optimizer
 from amt.training.sharding import one_device_mesh
-from amt.training.step import create_state, make_train_step
+from amt.training.step import create_state, make_train_step, perception_loss
 from amt.training.writers import MetricLog, open_writers
 from configs import demo
 
@@ -75,7 +75,8 @@ class Loop:
         self.state = create_state(params, optimizer, self.mesh, config.train.sigma_reparam)
         goal = training.objective(config, len(self.source))
         decay = config.train.ema_decay
-        self.step = make_train_step(self.model, optimizer, goal, decay, self.hand, self.state, self.mesh)
+        loss = perception_loss(self.model, goal, self.hand)
+        self.step = make_train_step(loss, optimizer, decay, self.state, self.mesh)
         self.writers = open_writers(workdir, "", self.settings)
         self.log = MetricLog(self.writers, config.train.batch_size, Health(10))
 

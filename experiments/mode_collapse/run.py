@@ -30,6 +30,7 @@ from amt.training import sharding
 from amt.training.checkpoint import Checkpoints
 from amt.training.feed import cached_feed
 from amt.training.loop import LoopConfig, train
+from amt.training.step import perception_loss
 from configs import vmt
 
 NONE = {"vmt.positions": False, "train.sigma_reparam": False, "train.loss.diversity": 0.0, "train.loss.kl": 0.0}
@@ -118,19 +119,17 @@ class Study:
         about = {"architecture": architecture, "iterator": {}}
         with tempfile.TemporaryDirectory() as folder, Checkpoints(Path(folder), about) as checkpoints:
             _, scores = train(
-                model,
-                self.hand,
+                perception_loss(model, training.objective(config, len(self.source)), self.hand),
                 feed,
                 self.scoring(model),
                 training.optimizer_config(config),
                 LoopConfig(**{f.name: config.train[f.name] for f in dataclasses.fields(LoopConfig)}),
-                training.objective(config, len(self.source)),
                 self.mesh,
                 checkpoints,
                 Path(folder),
                 Silent(),
                 training.fresh_params(config, model, self.hand),
-                seed=0,
+                config.train.component,
             )
         return scores | self.means | {"cpu_s": time.process_time() - start}
 

@@ -21,7 +21,7 @@ from amt.modes.train import build_model, fresh_params, objective, optimizer_conf
 from amt.structs import Batch
 from amt.training.optimizer import make_optimizer
 from amt.training.sharding import batch_sharding, one_device_mesh
-from amt.training.step import create_state, make_train_step
+from amt.training.step import create_state, make_train_step, perception_loss
 from configs import demo
 
 SAMPLES = 32
@@ -52,7 +52,8 @@ def main() -> int:
     model, _ = build_model(config)
     optimizer = make_optimizer(optimizer_config(config), "perception")
     state = create_state(fresh_params(config, model, hand), optimizer, mesh)
-    step = make_train_step(model, optimizer, objective(config, SAMPLES), config.train.ema_decay, hand, state, mesh)
+    loss = perception_loss(model, objective(config, SAMPLES), hand)
+    step = make_train_step(loss, optimizer, config.train.ema_decay, state, mesh)
     batch = to_mesh(chosen_samples(config), batch_sharding(mesh))
 
     @jax.jit

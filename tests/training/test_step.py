@@ -19,7 +19,7 @@ from amt.models.perception import Amt
 from amt.training.collectives import traffic
 from amt.training.optimizer import OptimizerConfig, make_optimizer
 from amt.training.sharding import AXES, batch_sharding, make_mesh, path_name
-from amt.training.step import SKIPPED, Objective, create_state, init_params, make_train_step
+from amt.training.step import SKIPPED, Objective, create_state, init_params, make_train_step, perception_loss
 from configs import base, demo, vmt
 from tests.samples import make_batch
 
@@ -46,7 +46,9 @@ class Run:
         model = factory.build(CONFIG.model, CONFIG.finder, CONFIG.data.image_size, blocks={"dropout": 0.05})
         self.state = create_state(params, optimizer, mesh, with_gains=True)
         objective = Objective(WEIGHTS, steps_per_epoch=2)
-        step = make_train_step(model, optimizer, objective, OPTIMIZER.ema_decay, HAND, self.state, mesh)
+        step = make_train_step(
+            perception_loss(model, objective, HAND), optimizer, OPTIMIZER.ema_decay, self.state, mesh
+        )
         self._batch = to_mesh(batch, batch_sharding(mesh))
         self._step = step.lower(self.state, self._batch).compile()
 
@@ -242,7 +244,12 @@ class Small:
     def step(self, batch, accumulation=1):
         """The state after one step from the start, and its scalars."""
         step = make_train_step(
-            self.model, self.optimizer, self.objective, 0.9, HAND, self.start, one_device(), accumulation=accumulation
+            perception_loss(self.model, self.objective, HAND),
+            self.optimizer,
+            0.9,
+            self.start,
+            one_device(),
+            accumulation=accumulation,
         )
         state = jax.tree.map(jnp.copy, self.start)  # a step takes its state's memory
         return step(state, to_mesh(batch, batch_sharding(one_device())))

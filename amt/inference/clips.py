@@ -1,0 +1,83 @@
+"""Videos of a data set as a policy sees them, with the lessons that go with them; kept on disk."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from amt.data.demonstrations import frame_rate
+from amt.data.dexycb import DexYCB
+from amt.data.images import decode
+from amt.errors import UserError
+from amt.inference.observing import Observer
+from amt.models.temporal import Observation
+from amt.structs import Camera
+from amt.training.lessons import Lesson
+
+VERSION = 1  # of what is kept
+
+
+class Video(NamedTuple):
+    """`number` is that of `DexYCB.clips()`; `joints` [t,21,3] are as predicted, in the camera's frame; `seen` [t,...];
+    `times` in seconds.
+    """
+
+    number: int
+    lesson: Lesson
+    times: np.ndarray
+    joints: np.ndarray
+    seen: Observation
+
+
+def videos(
+    observer: Observer,
+    weights: Path,
+    source: DexYCB,
+    lessons: dict[int, Lesson],
+    folder: Path,
+    report: Callable[[int], None],
+) -> Iterator[Video]:
+    """Every clip of the source, seen by the predictor whose `weights` file names what is kept in `folder`.
+
+    The hand's side is given by the data set, as a person gives it for a video (`config.predict.side`). A clip in which
+    no hand is found is left out.
+    """
+    key = hashlib.sha256(weights.read_bytes() + repr((VERSION, str(source.root.resolve()))).encode()).hexdigest()[:12]
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (clip, run) in enumerate(zip(source.clips(), source.runs, strict=True)):
+        lesson = lessons[run.sequence]
+        sequence = source.sequences[run.sequence].folder
+        path = folder / f"{sequence.parent.name}_{sequence.name}_{run.camera}_{key}.npz"
+        if not path.exists():
+            half = path.with_suffix(".part")
+            with half.open("wb") as file:
+                np.savez(file, **_see(observer, source, clip, lesson))
+            half.replace(path)
+        kept = _read(path)
+        report(1)
+        if kept["valid"].any():
+            times = np.arange(len(clip)) / frame_rate(source, clip)
+            yield Video(number, lesson, times, kept.pop("predicted"), Observation(**kept))
+
+
+def _see(observer: Observer, source: DexYCB, clip: range, lesson: Lesson) -> dict[str, np.ndarray]:
+    samples = [source[i] for i in clip]
+    images = np.stack([decode(s["color"]) for s in samples])
+    T_world_camera = np.stack([s["T_world_camera"] for s in samples])
+    camera = Camera(samples[0]["K"], T_world_camera)
+    prediction = observer.predictor(images, camera, is_left=bool(samples[0]["is_left"]))
+    if not prediction.hand.valid.any():
+        return {"valid": np.zeros(len(clip), bool)}
+    seen, _ = observer(images, camera.K, T_world_camera, lesson.T_base_world, lesson.commands[0], prediction)
+    fields = {name: np.asarray(getattr(seen, name))[0] for name in Observation.__dataclass_fields__}
+    return fields | {"predicted": np.asarray(prediction.hand.joints)}
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path) as file:
+            return dict(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable ({error}); delete it, it is made again") from error

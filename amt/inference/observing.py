@@ -1,0 +1,123 @@
+"""What a policy is given of a video: the crops where the predictor saw the hand, perceived, in the robot's frame."""
+
+import functools
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, UInt8
+
+from amt.data.ycb import primitive_table
+from amt.errors import UserError
+from amt.inference.predictor import Predictor
+from amt.models.perception import Amt
+from amt.models.policy import observe
+from amt.models.temporal import Observation
+from amt.robot import HandFit, Robot, fit_hand, load_robot
+from amt.robot.streaming import start, step
+from amt.structs import Prediction
+
+FIT_FRAMES = 10  # the first with a hand, from which it is found how that hand lies in the robot's
+MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
+
+
+@flax.struct.dataclass
+class Clip:
+    """Crops of t frames of right hands, by `Predictor.crops` and `crop_frames`; where not `valid` no hand was seen.
+    `qpos` is the streamed retargeting of what was seen, radians.
+    """
+
+    image: UInt8[Array, "t size size 3"]
+    K: Float[Array, "t 3 3"]
+    T_base_crop: Float[Array, "t 4 4"]
+    qpos: Float[Array, "t 22"]
+    valid: Bool[Array, " t"]
+
+
+def crop_frames(
+    T_base_world: Float[np.ndarray, "4 4"],
+    T_world_camera: Float[np.ndarray, "t 4 4"],
+    R_crop_camera: Float[np.ndarray, "t 3 3"],
+    mirrored: bool,
+) -> Float[np.ndarray, "t 4 4"]:
+    """T_base_crop. Of a `mirrored` (left) hand crops are those of a mirrored camera in the world mirrored in x = 0."""
+    T = np.asarray(T_world_camera, np.float64)
+    if mirrored:
+        T = MIRROR @ T @ MIRROR
+    turn = np.tile(np.eye(4), (len(T), 1, 1))
+    turn[:, :3, :3] = np.swapaxes(R_crop_camera, 1, 2)
+    return (T_base_world @ T @ turn).astype(np.float32)
+
+
+class Observer:
+    """`observer(images, K, T_world_camera, T_base_world, q, prediction)` -> `Observation`, `Clip`, of one video.
+
+    `T_base_world` maps the world, mirrored in x = 0 if the hand is a left one, to the robot's base. `q` is where the
+    robot stands at first. Each frame is looked at once more where the prediction sees the hand.
+    """
+
+    def __init__(self, predictor: Predictor):
+        self.predictor, self.robot = predictor, load_robot()
+        half = jnp.asarray(primitive_table()[0], jnp.float32)
+
+        @jax.jit
+        def look(params, image, K, T_base_crop, qpos, valid):
+            out = predictor.model.apply({"params": params}, image, K, predictor.hand, method=Amt.perceive)
+            return observe(out, T_base_crop[None], half, qpos[None], valid[None])
+
+        self._look = look
+
+    def __call__(
+        self,
+        images: UInt8[np.ndarray, "t h w 3"],
+        K: Float[np.ndarray, "3 3"],
+        T_world_camera: Float[np.ndarray, "t 4 4"],
+        T_base_world: Float[np.ndarray, "4 4"],
+        q: Float[np.ndarray, " 22"],
+        prediction: Prediction,
+    ) -> tuple[Observation, Clip]:
+        """Raises UserError where no frame has a hand."""
+        valid = np.asarray(prediction.hand.valid)
+        if not valid.any():
+            raise UserError("policy: no frame has a hand, so there is nothing to do")
+        is_left = np.asarray(prediction.hand.is_left)[valid].mean() > 0.5
+        nearest = np.abs(np.arange(len(valid))[:, None] - np.flatnonzero(valid)[None]).argmin(1)
+        joints = np.asarray(prediction.hand.joints)[valid][nearest]  # of frames without a hand: from the nearest one
+        every_K = np.tile(np.asarray(K, np.float64), (len(images), 1, 1))
+        crops = self.predictor.crops(
+            images, every_K, self.predictor.boxes(joints, every_K), np.full(len(images), is_left)
+        )
+        T = crop_frames(T_base_world, T_world_camera, crops.R_crop_camera, bool(is_left))
+        clip = Clip(crops.image, crops.K, T, np.tile(np.asarray(q, np.float32), (len(images), 1)), valid)
+        seen = self.look(clip)
+        clip = clip.replace(qpos=followed(self.robot, np.asarray(seen.joints[0]), valid, q))
+        return seen.replace(qpos=jnp.asarray(clip.qpos)[None]), clip
+
+    def look(self, clip: Clip) -> Observation:
+        """One look at every crop, [1,t]."""
+        return self._look(self.predictor.params, clip.image, clip.K, clip.T_base_crop, clip.qpos, clip.valid)
+
+
+def followed(
+    robot: Robot, joints: Float[np.ndarray, "t 21 3"], valid: Bool[np.ndarray, " t"], q: Float[np.ndarray, " 22"]
+) -> Float[np.ndarray, "t 22"]:
+    """Retargeting frame by frame (`amt.robot.streaming`) from where the robot stands; base frame, radians.
+
+    How the hand lies in the robot's comes from the first `FIT_FRAMES` frames that have one.
+    """
+    seen = np.flatnonzero(valid)
+    fit = fit_hand(robot, joints[seen[:FIT_FRAMES]], 1.0)
+    rate = np.asarray(robot.max_velocity / 30.0, np.float32)
+    args = (joints[seen[0]], joints, valid, jax.tree.map(jnp.asarray, fit), np.asarray(q, np.float32), rate)
+    return np.asarray(_followed(robot, *args))
+
+
+@functools.partial(jax.jit, static_argnames="robot")
+def _followed(robot: Robot, first, joints, valid, fit: HandFit, q, rate) -> Float[Array, "t 22"]:
+    stream = start(robot, first, fit, q)
+
+    def one(stream, frame):
+        return step(robot, stream, frame[0], fit, rate, frame[1])
+
+    return jax.lax.scan(one, stream, (joints, valid))[1]

@@ -1,0 +1,174 @@
+"""`--mode=train` of stage 2: a policy learns to act from what perception, which does not change, sees in videos."""
+
+import contextlib
+import dataclasses
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from amt import hand as hand_model
+from amt.data.dexycb import find_root
+from amt.data.packed import open_source
+from amt.errors import UserError
+from amt.inference.acting import play_chunks
+from amt.inference.clips import Video, videos
+from amt.inference.observing import Observer
+from amt.inference.predictor import Predictor
+from amt.models import weights
+from amt.models.factory import build_policy
+from amt.models.policy import Policy
+from amt.modes import train as training
+from amt.modes.common import Progress
+from amt.training import sharding, teacher
+from amt.training.action_labels import action_labels
+from amt.training.checkpoint import Checkpoints
+from amt.training.feed import host_feed
+from amt.training.lessons import lessons
+from amt.training.loop import LoopConfig, make_average, train
+from amt.training.policy import PolicyBatch, policy_loss, video_iterator
+from amt.training.step import jit_once
+from amt.training.stopping import StopRequest
+
+SCORES = ("val_tips_mm", "val_wrist_mm", "val_lift_share")
+
+
+def run(config, workdir: Path) -> dict:
+    """Lessons and what is seen are kept below `config.teacher.folder`, or the work directory."""
+    if config.train.best_metric not in SCORES:
+        raise UserError(f"config.train.best_metric={config.train.best_metric}: expected one of {', '.join(SCORES)}")
+    path = weights.resolve(config.train.start_from)
+    params, settings, mean = weights.load(path)
+    weights.check_architecture(settings, weights.architecture(config.to_dict()), str(path))
+    taught = weights.contacts_taught(path)
+    observer = Observer(Predictor(params, settings, hand_model.load(), taught))
+    folder = Path(config.teacher.folder or workdir)
+    learned, held_out = (watched(config, observer, path, folder, part) for part in (config.data.part, "val"))
+    policy = build_policy(config.fusion, config.actions, config.train.blocks.to_dict())
+    batches = [to_batch(video, config.actions.num_steps) for video in learned]
+    length = max(len(b.labels.valid) for b in batches)
+    batches = [padded(b, length) for b in batches]
+    params["policy"] = fresh_policy(policy, config.seed, batches[0])
+    mesh = sharding.make_mesh(**config.mesh)
+    sharding.check_batch(config.train.batch_size, mesh, "config.train.batch_size")
+    size = config.train.batch_size * config.train.accumulation
+    feed = host_feed(video_iterator(batches, size, config.seed), mesh)
+    optimizer = training.optimizer_config(config, len(batches))
+    settings = settings | {"policy": weights.policy_architecture(config.to_dict())}
+    start = time.monotonic()
+    with (
+        Checkpoints(
+            workdir / "checkpoints",
+            training.about(config, settings),
+            config.train.keep_checkpoints,
+            config.train.resume,
+        ) as checkpoints,
+        contextlib.closing(feed.iterator),
+        Progress(optimizer.steps, "steps", silent=jax.process_index() > 0) as progress,
+        StopRequest() as stop,
+    ):
+        state, scores = train(
+            policy_loss(policy, training.objective(config, len(batches)), config.seed),
+            feed,
+            validation(policy, held_out, config.train.replays),
+            optimizer,
+            LoopConfig(**{f.name: config.train[f.name] for f in dataclasses.fields(LoopConfig)}),
+            mesh,
+            checkpoints,
+            workdir,
+            progress,
+            params,
+            "policy",
+            stop=stop,
+        )
+    averaged = jax.device_get(make_average(mesh)(state))
+    if jax.process_index() == 0:
+        weights.save(workdir / "weights.safetensors", averaged, settings, mean, taught)
+    return {
+        "steps": int(state.step),
+        "parameters": sum(x.size for x in jax.tree.leaves(state.params["policy"])),
+        "train_videos": len(batches),
+        "train_s": time.monotonic() - start,
+        **scores,
+        "weights": str(workdir / "weights.safetensors"),
+    }
+
+
+def watched(config, observer: Observer, path: Path, folder: Path, part: str) -> list[Video]:
+    """The videos of a part with their lessons; what is missing is made. `UserError` where there is none."""
+    source = open_source(find_root(config.data.root), config.data.split, part)
+    count = len({run.sequence for run in source.runs})
+    with Progress(count, f"lessons of {part}") as progress:
+        known = lessons(source, folder / "lessons", config.teacher.num_workers, progress.update)
+    clips = len(source.clips())
+    with Progress(clips, f"videos of {part}") as progress:
+        found = list(videos(observer, path, source, known, folder / "seen", progress.update))
+    if not found:
+        raise UserError(f"{source}: no hand was seen in any of {clips} videos; there is nothing to learn")
+    failed = sum(not v.lesson.share and v.lesson.ycb_id > 0 for v in found)
+    print(f"{part}: {len(found)} of {clips} videos show a hand; the teacher fails in {failed}", file=sys.stderr)
+    return found
+
+
+def to_batch(video: Video, num_steps: int) -> PolicyBatch:
+    return PolicyBatch(video.seen, action_labels(video.lesson, video.times, video.seen.valid, num_steps))
+
+
+def padded(video: PolicyBatch, length: int) -> PolicyBatch:
+    """With frames that mean nothing at the end, so that all videos are as long."""
+
+    def longer(x):
+        return np.concatenate([x, np.repeat(x[-1:], length - len(x), axis=0)])
+
+    count = len(video.labels.valid)
+    made = jax.tree.map(longer, video)
+    real = np.arange(length) < count
+    seen = made.seen.replace(valid=made.seen.valid & real)
+    return made.replace(seen=seen, labels=made.labels.replace(valid=made.labels.valid & real))
+
+
+def fresh_policy(policy: Policy, seed: int, example: PolicyBatch) -> dict:
+    one = jax.tree.map(lambda x: x[None, :1], example.seen)
+    return jit_once(policy.init)(jax.random.key(seed), one)["params"]
+
+
+def validation(policy: Policy, held_out: list[Video], replays: int):
+    """Mean distance of commanded fingertips and wrist to the lesson's, and in how many of `replays` videos, evenly
+    spaced, MuJoCo C lifts the object.
+    """
+    act = acting(policy)
+    grasps = [v for v in held_out if v.lesson.ycb_id]
+    played = grasps[:: max(1, len(grasps) // max(replays, 1))][:replays]
+
+    def validate(params) -> dict[str, float]:
+        tips, wrist, lifts = [], [], []
+        for video in held_out:
+            commands = act(params["policy"], video)
+            if video.lesson.share or not video.lesson.ycb_id:
+                off = teacher.frame_errors(commands, video.lesson.commands)
+                tips.append(off["tips"])
+                wrist.append(off["wrist"])
+            if any(video is v for v in played):
+                placed = video.lesson.placed
+                lifts.append(teacher.lifted(teacher.play(commands, placed), placed))
+        return {
+            "val_tips_mm": 1e3 * float(np.mean(np.concatenate(tips))),
+            "val_wrist_mm": 1e3 * float(np.mean(np.concatenate(wrist))),
+            "val_lift_share": float(np.mean(lifts)),
+        }
+
+    return validate
+
+
+def acting(policy: Policy):
+    """(parameters of the policy, video) -> commands at `teacher.RATE`, [n,22]."""
+    decide = jax.jit(lambda params, seen: policy.apply({"params": params}, seen)[0].commands)
+
+    def act(params, video: Video) -> np.ndarray:
+        chunks = np.asarray(decide(params, jax.tree.map(lambda x: x[None], video.seen)))[0]
+        first, length = video.lesson.commands[0], len(video.lesson.commands)
+        return play_chunks(chunks, video.times, video.seen.valid, first, teacher.RATE, length)
+
+    return act
