@@ -333,6 +333,7 @@ def evaluate() -> dict:
         "part": "test",  # all: the data set is held out as a whole
         "batch_size": 64,  # images held at a time
         "max_samples": 0,  # in whole videos, evenly spaced over the part; 0 takes all
+        "robot": False,  # how often the robot lifts what the human lifted, instead of what perception gets wrong
     }
 
 

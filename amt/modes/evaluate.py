@@ -11,10 +11,13 @@ from amt.evaluation.baseline import TrainingMean
 from amt.evaluation.evaluate import chosen_clips, evaluate
 from amt.inference.predictor import Predictor
 from amt.models import weights
+from amt.modes import evaluate_robot
 from amt.modes.common import Progress
 
 
 def run(config, workdir: Path, input: str | None) -> dict:
+    if config.eval.robot:
+        return evaluate_robot.run(config, workdir)
     path = weights.resolve(config.eval.checkpoint)
     params, settings, mean = weights.load(path)
     weights.check_architecture(settings, weights.architecture(config.to_dict()), str(path))
