@@ -1,0 +1,89 @@
+"""How the official toolkits count frames, and what their files' readers have in common.
+
+Source: https://github.com/NVlabs/dex-ycb-toolkit (dex_ycb_toolkit/dex_ycb.py)
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from amt.data.dexycb import DexYCB
+from amt.data.files import describe
+from amt.data.images import read_size
+from amt.errors import UserError
+
+KEYFRAME = 4  # every so manieth frame of a video is a target of the BOP scores
+METRES_BELOW = 10.0  # millimetres: nothing is seen so near; numbers that small are metres
+
+
+class BopIds(NamedTuple):
+    """`scene_id` and `im_id` of every sample of a part."""
+
+    scene: Int[np.ndarray, " n"]
+    image: Int[np.ndarray, " n"]
+
+    @property
+    def keyframes(self) -> Int[np.ndarray, " k"]:
+        """The samples whose objects are scored."""
+        return np.flatnonzero(self.image % KEYFRAME == 0)
+
+
+def bop_ids(source: DexYCB) -> BopIds:
+    """A scene is what one camera took of one sequence: sequence x cameras + camera, both counted in the part only.
+
+    The samples themselves are counted as in `source`: sequence-major, then camera, then frame.
+    """
+    _, sequence = np.unique([run.sequence for run in source.runs], return_inverse=True)
+    cameras, camera = np.unique([run.camera for run in source.runs], return_inverse=True)
+    frames = [run.num_frames for run in source.runs]
+    return BopIds(np.repeat(sequence * len(cameras) + camera, frames), np.concatenate([np.arange(n) for n in frames]))
+
+
+def image_size(source: DexYCB) -> tuple[int, int]:
+    """Width and height of a data set's images, pixels, from its first one."""
+    return read_size(source[0]["color"])
+
+
+def read_text(path: Path) -> str:
+    """A results file as it is. Raises: UserError where it cannot be read."""
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {describe(error)}; expected a results file of the DexYCB toolkit") from error
+
+
+def numbers(values: list[str], where: str) -> list[float]:
+    """Text to numbers. Raises: UserError for what is none."""
+    try:
+        return [float(value) for value in values]
+    except ValueError:
+        wrong = next(value for value in values if not _is_number(value))
+        raise UserError(f"{where}: {wrong.strip()!r} is not a number") from None
+
+
+def counts(values: list[str], names: list[str], where: str) -> list[int]:
+    """Text to whole numbers. Raises: UserError for what is none."""
+    for value, name in zip(values, names, strict=True):
+        if not value.strip().lstrip("-").isdigit():
+            raise UserError(f"{where}: {name} is {value.strip()!r}; expected a whole number")
+    return [int(value) for value in values]
+
+
+def check_unit(path: Path, distances: np.ndarray) -> None:
+    """Raises: UserError where distances from the camera that should be millimetres are metres."""
+    middle = float(np.median(distances))
+    if 0 < middle < METRES_BELOW:
+        raise UserError(
+            f"{path}: wrong unit: the median distance from the camera is {middle:.3g}, as if in metres; "
+            "expected millimetres"
+        )
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
