@@ -20,6 +20,7 @@ from amt.evaluation.objects import diameter
 from amt.geometry.primitives import symmetries
 
 SYMMETRY_STEP = 0.01  # of the diameter, that a point far off an axis of symmetry moves between two turns
+DIRECTIONS = 200
 PLY_TYPES = {
     **dict.fromkeys(("char", "int8"), "i1"),
     **dict.fromkeys(("uchar", "uint8"), "u1"),
@@ -45,10 +46,12 @@ OFFSETS = {
 class BopModel(NamedTuple):
     """An object's points, diameter and symmetries [R|t] in its own frame, millimetres.
 
-    A point of DexYCB's model is `offset` farther than in this one. `mesh` is None of a cloud of points.
+    A point of DexYCB's model is `offset` farther than in this one. `mesh` is None of a cloud of points. `corners` are
+    some of the points, the farthest ones in many directions.
     """
 
     points: Float64[np.ndarray, "n 3"]
+    corners: Float64[np.ndarray, "c 3"]
     mesh: Mesh | None
     diameter: float
     symmetries: Float64[np.ndarray, "s 3 4"]
@@ -74,7 +77,7 @@ def load_model(source: DexYCB, ycb_id: int) -> BopModel:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FileError(folder / "models_info.json", f"object {ycb_id}: {describe(error)}") from error
     mesh = read_ply(folder / f"obj_{ycb_id:06d}.ply")
-    return BopModel(mesh.vertices, mesh, size, transforms, np.array(OFFSETS[ycb_id]))
+    return BopModel(mesh.vertices, corners(mesh.vertices), mesh, size, transforms, np.array(OFFSETS[ycb_id]))
 
 
 def _own_model(root: Path, ycb_id: int) -> BopModel:
@@ -83,8 +86,15 @@ def _own_model(root: Path, ycb_id: int) -> BopModel:
     obj = OBJECTS[ycb_id]
     turns = symmetries(obj.primitive.axis).astype(np.float64) if obj.symmetric else np.eye(3)[None]
     transforms = np.concatenate([turns, np.zeros((len(turns), 3, 1))], -1)
-    mesh = mesh and Mesh(mesh.vertices * 1000, mesh.faces)
-    return BopModel(points * 1000, mesh, diameter(root, ycb_id) * 1000, transforms, np.zeros(3))
+    mesh = None if mesh is None else Mesh(mesh.vertices * 1000, mesh.faces)
+    points = points * 1000
+    return BopModel(points, corners(points), mesh, diameter(root, ycb_id) * 1000, transforms, np.zeros(3))
+
+
+def corners(points: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "c 3"]:
+    """The points that are the farthest in one of `DIRECTIONS` directions."""
+    directions = np.random.default_rng(0).normal(size=(DIRECTIONS, 3))
+    return points[np.unique((points @ directions.T).argmax(0))]
 
 
 def symmetry_transforms(info: dict[str, Any]) -> Float64[np.ndarray, "s 3 4"]:

@@ -83,7 +83,10 @@ def change(lines, k, **columns):
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lambda x: x[:4] + x[6:], r"2 of 17 labelled samples are missing, the first is index 4; expected all of DexYCB"),
+        (
+            lambda x: x[:4] + x[6:],
+            r"2 of 17 labelled samples are missing, the first is index 4; expected all of DexYCB",
+        ),
         (lambda x: [*x, x[3]], r"line 19: index 3 is already in line 4"),
         (lambda x: change(x, 2, c5="nan"), r"line 3: index 2 has values that are not finite"),
         (lambda x: change(x, 2, c63="inf"), r"line 3: index 2 has values that are not finite"),
