@@ -7,6 +7,7 @@ import contextlib
 import copy
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +122,9 @@ def _check(item: Any, where: str, num_samples: int) -> None:
         if not isinstance(item[name], list) or len(item[name]) != length:
             raise UserError(f"{where}: {name} is {str(item[name])[:40]}; expected {length} numbers")
     values = [item["score"], *item["bbox"], *item["keypoints"]]
-    wrong = next((v for v in values if not isinstance(v, (int, float)) or not np.isfinite(v)), None)
-    if wrong is not None:
-        raise UserError(f"{where}: {wrong!r} is not a finite number")
+    for value in values:
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise UserError(f"{where}: {value!r} is not a finite number")
 
 
 def score(path: Path, source: DexYCB) -> dict[str, dict[str, float]]:
