@@ -48,23 +48,39 @@ def draw(
     image = np.full((rows.stop - rows.start, columns.stop - columns.start), np.inf)
     faces = faces[(points[faces, 2] > NEAREST).all(-1)]
     uv = (points @ K.T)[:, :2] / np.maximum(points[:, 2:], NEAREST) - 0.5 - [columns.start, rows.start]
+    faces = faces[np.abs(_area(uv[faces])) > 1e-12]
     corners, inverse = uv[faces], 1 / points[faces, 2]
-    low = np.maximum(np.ceil(corners.min(1)), 0).astype(int)
-    high = np.minimum(np.floor(corners.max(1)), [image.shape[1] - 1, image.shape[0] - 1]).astype(int)
-    size = np.maximum(high - low + 1, 0)
-    area = _cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    size[np.abs(area) < 1e-12] = 0
-    # Every pixel of every triangle's rectangle, one after the other.
-    many = size.prod(-1)
-    which = np.repeat(np.arange(len(faces)), many)
-    k = np.arange(len(which)) - np.repeat(np.cumsum(many) - many, many)
-    pixel = low[which] + np.stack([k % size[which, 0], k // size[which, 0]], -1)
-    to = corners[which] - pixel[:, None]
-    weight = np.stack([_cross(to[:, (i + 1) % 3], to[:, (i + 2) % 3]) for i in range(3)], -1) / area[which, None]
-    inside = (weight >= 0).all(-1)
-    pixel, z = pixel[inside], 1 / (weight * inverse[which]).sum(-1)[inside]
-    np.minimum.at(image, (pixel[:, 1], pixel[:, 0]), z)
+    after, last = np.roll(corners, -1, 1), np.roll(corners, -2, 1)
+    # Weight k of a pixel is slope x + rise y + start, all of them positive inside; 1 / depth is linear in the image.
+    area = _area(corners)[:, None]
+    slope, rise = (after - last)[..., 1] / area, (last - after)[..., 0] / area
+    start = (after[..., 0] * last[..., 1] - after[..., 1] * last[..., 0]) / area
+    face, y = _spread(corners[..., 1].min(-1), corners[..., 1].max(-1), image.shape[0])
+    slope, rest = slope[face], rise[face] * y[:, None] + start[face]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ends = -rest / slope
+    low = np.where(slope > 0, ends, np.where((slope == 0) & (rest < 0), np.inf, -np.inf)).max(-1)
+    high = np.where(slope < 0, ends, np.inf).min(-1)
+    row, x = _spread(low, high, image.shape[1])
+    weight = slope[row] * x[:, None] + rest[row]
+    np.minimum.at(image, (y[row], x), 1 / (weight * inverse[face[row]]).sum(-1))
     return np.where(np.isfinite(image), image, 0.0)
+
+
+def _area(corners: Float64[np.ndarray, "f 3 2"]) -> Float64[np.ndarray, " f"]:
+    """Twice the area of triangles, negative for those that turn the other way."""
+    (ax, ay), (bx, by) = (corners[:, 1] - corners[:, 0]).T, (corners[:, 2] - corners[:, 0]).T
+    return ax * by - ay * bx
+
+
+def _spread(
+    low: Float64[np.ndarray, " n"], high: Float64[np.ndarray, " n"], size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every whole number of every interval that lies in 0 ... size - 1, and which interval it is of."""
+    first = np.ceil(np.clip(low, 0, size)).astype(int)
+    count = np.maximum(np.floor(np.clip(high, -1, size - 1)).astype(int) - first + 1, 0)
+    which = np.repeat(np.arange(len(low)), count)
+    return which, np.arange(len(which)) - np.repeat(np.cumsum(count) - count - first, count)
 
 
 def _window(points, K, shape: tuple[int, int]) -> tuple[slice, slice]:
@@ -87,7 +103,3 @@ def _rays(K, window) -> Float64[np.ndarray, "h w"]:
 
 def _visible(distance, seen) -> Bool[np.ndarray, "h w"]:
     return (distance > 0) & ((distance - seen <= DELTA) | (seen == 0))
-
-
-def _cross(a, b):
-    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
