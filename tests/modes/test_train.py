@@ -1,6 +1,7 @@
 """Generate, train, stop, go on, evaluate: the modes as a user runs them, at the smallest sizes."""
 
 import csv
+import importlib.util
 import json
 import os
 import shutil
@@ -185,6 +186,38 @@ def test_evaluation_leaves_out_and_counts_what_cannot_be_read(trained, root, tmp
     for path in (tmp_path / "data").rglob("color_*.jpg"):
         path.unlink()
     with pytest.raises(UserError, match="are in quarantine, more than 0.1%"):
+        evaluate.run(config, tmp_path, None)
+
+
+@pytest.mark.slow
+def test_official_files_hold_every_frame_and_are_scored(trained, root, tmp_path):
+    config = demo.get_config("tiny")
+    config.data.root = str(root)
+    formats = ("hpe", "bop", "coco") if importlib.util.find_spec("pycocotools") else ("hpe", "bop")
+    config.eval.update(checkpoint=str(trained), part="all", max_samples=0)
+    plain = evaluate.run(config, tmp_path, None)
+    assert not list(tmp_path.iterdir())
+    config.eval.update(official=True, official_formats=formats)
+    figures = evaluate.run(config, tmp_path, None)
+    json.dumps(figures)
+    hand = figures["official_hpe"]
+    assert len((tmp_path / "hpe_s0_all.txt").read_text().splitlines()) == 5 * 2 * 2 >= hand["samples"]
+    assert figures["samples"] == plain["samples"] <= hand["samples"]
+    if figures["samples"] == hand["samples"]:
+        assert hand["root_relative_mpjpe_mm"] == pytest.approx(figures["mpjpe_mm"], rel=1e-4)
+    assert figures["official_bop"]["targets_missing"] == 0 < figures["official_bop"]["targets"]
+    names = {"hpe": "hpe_s0_all.txt", "bop": "bop_s0_all.csv", "coco": "coco_s0_all.json"}
+    for name in formats:
+        again = evaluate.run(config, tmp_path, str(tmp_path / names[name]))  # as anyone's file, without weights
+        np.testing.assert_equal(again[name], figures[f"official_{name}"])
+    config.eval.max_samples = 5
+    with pytest.raises(UserError, match=r"config\.eval\.official: .* set config\.eval\.max_samples=0"):
+        evaluate.run(config, tmp_path, None)
+    config.eval.max_samples = 0
+    config.data.root = str(shutil.copytree(root, tmp_path / "data"))
+    color = sorted((tmp_path / "data").rglob("color_*.jpg"))[3]
+    color.write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"color_\d+\.jpg: image or labels cannot be read .* needs every frame"):
         evaluate.run(config, tmp_path, None)
 
 

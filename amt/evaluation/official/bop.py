@@ -97,7 +97,7 @@ def score(path: Path, source: DexYCB, with_vsd: bool) -> dict:
     """
     estimates = read(path, source)
     errors = list(target_errors(estimates, source, with_vsd))
-    missing = sum(np.isinf(e.mssd) for e in errors)
+    missing = sum(bool(np.isinf(e.mssd)) for e in errors)
     if missing == len(errors):
         raise UserError(
             f"{path}: none of its {len(estimates)} estimates is of the {len(errors)} targets of {source}; "

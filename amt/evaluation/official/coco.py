@@ -4,7 +4,6 @@ Source: https://github.com/NVlabs/dex-ycb-toolkit (dex_ycb_toolkit/coco_eval.py)
 """
 
 import contextlib
-import copy
 import io
 import json
 import math
@@ -147,7 +146,7 @@ def annotations(source: DexYCB) -> dict[str, Any]:
     images, found = [], []
     for i in range(len(source)):
         sample = source.labels(i, with_seg=True)
-        seg, joints = sample["seg"], sample["joints_2d"].astype(np.float64)
+        seg, joints = np.asfortranarray(sample["seg"]), sample["joints_2d"].astype(np.float64)
         images.append({"id": i, "width": seg.shape[1], "height": seg.shape[0]})
         present = np.bincount(seg.ravel(), minlength=HAND_LABEL + 1) > 0
         for label in [*sample["object_ids"][sample["object_ids"] > 0].tolist(), HAND_LABEL]:
@@ -155,7 +154,7 @@ def annotations(source: DexYCB) -> dict[str, Any]:
                 continue
             is_hand = label == HAND_LABEL
             known = np.full((21, 1), SEEN if is_hand and sample["joints_valid"] else 0)
-            code = masks.encode(np.asfortranarray(seg == label))
+            code = masks.encode((seg == label).view(np.uint8))
             annotation = {
                 "id": len(found) + 1,
                 "image_id": i,
@@ -184,9 +183,8 @@ def scores(items: list[dict[str, Any]], truth: dict[str, Any]) -> dict[str, dict
         reference.createIndex()
         tasks = [task for task in FIGURES if task != "segm" or all("segmentation" in item for item in items)]
         for task in tasks:
-            kept = copy.deepcopy(items)  # it writes into them
-            if task == "segm":
-                kept = [{name: value for name, value in item.items() if name != "bbox"} for item in kept]
+            left_out = "bbox" if task == "segm" else None
+            kept = [{name: value for name, value in item.items() if name != left_out} for item in items]
             run = COCOeval(reference, reference.loadRes(kept), task)
             if task == "keypoints":
                 run.params.kpt_oks_sigmas = np.full(21, KEYPOINT_SIGMA)
