@@ -57,12 +57,17 @@ def run(config, workdir: Path, input: str | None) -> dict:
 
 
 def _official_files(settings, source: DexYCB) -> dict[str, str]:
-    """Names of the files to write, by format; what they cannot be written or scored with is found before the work."""
+    """Names of the files to write, by format; what they need is looked for before the work."""
     if not settings.official:
         return {}
     if settings.max_samples:
         raise UserError("config.eval.official: its files hold every frame of the part; set config.eval.max_samples=0")
     names = official.file_names(source, tuple(settings.official_formats))
+    if "bop" in names:
+        if not any(source.labels(clip.start)["object_ids"].any() for clip in source.clips()):
+            raise UserError(f"{source}: without objects; leave bop out of config.eval.official_formats")
+        if settings.vsd:
+            source.depth(0)
     if "coco" in names:
         official.require_pycocotools()
         source.labels(0, with_seg=True)

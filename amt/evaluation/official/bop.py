@@ -97,6 +97,8 @@ def score(path: Path, source: DexYCB, with_vsd: bool) -> dict:
     """
     estimates = read(path, source)
     errors = list(target_errors(estimates, source, with_vsd))
+    if not errors:
+        raise UserError(f"{source}: no labelled object in every fourth frame of its videos; nothing to score")
     missing = sum(bool(np.isinf(e.mssd)) for e in errors)
     if missing == len(errors):
         raise UserError(

@@ -97,7 +97,7 @@ def read(path: Path, num_samples: int) -> list[dict[str, Any]]:
     """
     try:
         items = json.loads(read_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error}); expected a list of COCO results") from error
     if not isinstance(items, list) or not items:
         raise UserError(f"{path}: expected a list of COCO results with at least one item")

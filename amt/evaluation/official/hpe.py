@@ -58,9 +58,11 @@ def read(path: Path, num_samples: int) -> Float64[np.ndarray, "n 21 3"]:
 
 def read_truth(source: DexYCB) -> tuple[Float64[np.ndarray, "n 21 3"], Bool[np.ndarray, " n"]]:
     """Joints of every sample in millimetres and whether they are labelled. Raises: FileError."""
-    labels = [source.labels(i) for i in range(len(source))]
-    joints = np.stack([label["joints_3d"] for label in labels])
-    return (joints * np.float32(1000)).astype(np.float64), np.array([label["joints_valid"] for label in labels])
+    joints, valid = np.empty((len(source), 21, 3), np.float32), np.empty(len(source), bool)
+    for i in range(len(source)):
+        sample = source.labels(i)
+        joints[i], valid[i] = sample["joints_3d"], sample["joints_valid"]
+    return (joints * np.float32(1000)).astype(np.float64), valid  # single precision first, as in the toolkit
 
 
 def score(path: Path, source: DexYCB) -> dict[str, float]:

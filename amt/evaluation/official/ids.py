@@ -58,17 +58,19 @@ def numbers(values: list[str], where: str) -> list[float]:
     """Text to numbers. Raises: UserError for what is none."""
     try:
         return [float(value) for value in values]
-    except ValueError:
-        wrong = next(value for value in values if not _is_number(value))
-        raise UserError(f"{where}: {wrong.strip()!r} is not a number") from None
+    except ValueError as error:
+        raise UserError(f"{where}: {str(error).rpartition(': ')[2]} is not a number") from error
 
 
 def counts(values: list[str], names: list[str], where: str) -> list[int]:
     """Text to whole numbers. Raises: UserError for what is none."""
+    found = []
     for value, name in zip(values, names, strict=True):
-        if not value.strip().lstrip("-").isdigit():
-            raise UserError(f"{where}: {name} is {value.strip()!r}; expected a whole number")
-    return [int(value) for value in values]
+        try:
+            found.append(int(value))
+        except ValueError:
+            raise UserError(f"{where}: {name} is {value.strip()!r}; expected a whole number") from None
+    return found
 
 
 def check_unit(path: Path, distances: np.ndarray) -> None:
@@ -79,11 +81,3 @@ def check_unit(path: Path, distances: np.ndarray) -> None:
             f"{path}: wrong unit: the median distance from the camera is {middle:.3g}, as if in metres; "
             "expected millimetres"
         )
-
-
-def _is_number(value: str) -> bool:
-    try:
-        float(value)
-    except ValueError:
-        return False
-    return True
