@@ -26,7 +26,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
     source = open_source(find_root(config.data.root), config.data.split, config.eval.part)
     if input:
         start = time.monotonic()
-        return {**official.score_file(Path(input), source, config.eval.vsd), "evaluate_s": time.monotonic() - start}
+        return {**_score(Path(input), source, config.eval.vsd), "evaluate_s": time.monotonic() - start}
     files = _official_files(config.eval, source)
     path = weights.resolve(config.eval.checkpoint)
     params, settings, mean = weights.load(path)
@@ -52,7 +52,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
             results,
         )
     for name in files.values():
-        figures |= {f"official_{k}": v for k, v in official.score_file(workdir / name, source, config.eval.vsd).items()}
+        figures |= {f"official_{k}": v for k, v in _score(workdir / name, source, config.eval.vsd).items()}
     return {"weights": path.name, **figures, "evaluate_s": time.monotonic() - start}
 
 
@@ -72,3 +72,8 @@ def _official_files(settings, source: DexYCB) -> dict[str, str]:
         official.require_pycocotools()
         source.labels(0, with_seg=True)
     return names
+
+
+def _score(path: Path, source: DexYCB, with_vsd: bool) -> dict:
+    with Progress(len(source), "labels") as progress:
+        return official.score_file(path, source, with_vsd, progress.update)

@@ -17,7 +17,7 @@ from amt.data.files import FileError, describe
 from amt.data.ycb import OBJECTS
 from amt.errors import UserError
 from amt.evaluation.official.bop_models import BopModel, load_model
-from amt.evaluation.official.ids import bop_ids, check_unit, counts, image_size, numbers, read_text
+from amt.evaluation.official.ids import KEYFRAME, bop_ids, check_unit, counts, image_size, numbers, read_text
 from amt.evaluation.official.vsd import vsd
 
 HEADER = "scene_id,im_id,obj_id,score,R,t,time"
@@ -89,14 +89,14 @@ def read(path: Path, source: DexYCB) -> dict[Target, Estimate]:
     return found
 
 
-def score(path: Path, source: DexYCB, with_vsd: bool) -> dict:
+def score(path: Path, source: DexYCB, with_vsd: bool, report: Callable[[int], None]) -> dict:
     """The toolkit's average recalls in percent, of all targets, of the grasped objects, and by object.
 
     An object without an estimate is a miss, as in the toolkit. Raises: UserError as `read`, and where no estimate is
     of a target.
     """
     estimates = read(path, source)
-    errors = list(target_errors(estimates, source, with_vsd))
+    errors = list(target_errors(estimates, source, with_vsd, report))
     if not errors:
         raise UserError(f"{source}: no labelled object in every fourth frame of its videos; nothing to score")
     missing = sum(bool(np.isinf(e.mssd)) for e in errors)
@@ -116,11 +116,16 @@ def score(path: Path, source: DexYCB, with_vsd: bool) -> dict:
     }
 
 
-def target_errors(estimates: dict[Target, Estimate], source: DexYCB, with_vsd: bool) -> Iterable[Errors]:
+def target_errors(
+    estimates: dict[Target, Estimate], source: DexYCB, with_vsd: bool, report: Callable[[int], None]
+) -> Iterable[Errors]:
     """Errors of every target: the labelled objects of the keyframes, those of the official list where it is there."""
     ids, official, models = bop_ids(source), read_targets(source), {}
     scale = 640 / image_size(source)[0]
-    for i in ids.keyframes.tolist():
+    for i in range(len(source)):
+        report(1)
+        if ids.image[i] % KEYFRAME:
+            continue
         sample, depth = source.labels(i), None
         K = sample["K"].astype(np.float64)
         for slot in np.flatnonzero(sample["object_valid"]):

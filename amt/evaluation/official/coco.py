@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -126,17 +127,17 @@ def _check(item: Any, where: str, num_samples: int) -> None:
             raise UserError(f"{where}: {value!r} is not a finite number")
 
 
-def score(path: Path, source: DexYCB) -> dict[str, dict[str, float]]:
+def score(path: Path, source: DexYCB, report: Callable[[int], None]) -> dict[str, dict[str, float]]:
     """The toolkit's average precisions in percent, of boxes, of keypoints and, where the items have them, of masks.
 
     Raises: UserError as `read`, without pycocotools, and for a data set without segmentations.
     """
     require_pycocotools()
     items = read(path, len(source))
-    return scores(items, annotations(source))
+    return scores(items, annotations(source, report))
 
 
-def annotations(source: DexYCB) -> dict[str, Any]:
+def annotations(source: DexYCB, report: Callable[[int], None]) -> dict[str, Any]:
     """What the toolkit takes out of the labels: every object and hand with a pixel in the segmentation.
 
     Raises: FileError, and UserError for a data set without segmentations.
@@ -167,6 +168,7 @@ def annotations(source: DexYCB) -> dict[str, Any]:
                 "num_keypoints": 21 if is_hand else 0,
             }
             found.append(annotation)
+        report(1)
     categories = [{"id": i, "name": str(i)} for i in (*OBJECTS, HAND)]
     return {"info": {}, "images": images, "annotations": found, "categories": categories}
 

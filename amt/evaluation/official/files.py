@@ -1,6 +1,7 @@
 """The three result files of the DexYCB toolkit, written while a data set is evaluated, and the scores of such files."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -102,18 +103,18 @@ class ResultFiles:
             self.files[name].write(text)
 
 
-def score_file(path: Path, source: DexYCB, with_vsd: bool) -> dict:
-    """The official scores of a results file, known by its suffix.
+def score_file(path: Path, source: DexYCB, with_vsd: bool, report: Callable[[int], None]) -> dict:
+    """The official scores of a results file, known by its suffix; `report` is told of every frame.
 
     Raises: UserError for another suffix, and as the `score` of `hpe`, `bop` and `coco`.
     """
     match path.suffix:
         case ".txt":
-            return {"hpe": hpe.score(path, source)}
+            return {"hpe": hpe.score(path, source, report)}
         case ".csv":
-            return {"bop": bop.score(path, source, with_vsd)}
+            return {"bop": bop.score(path, source, with_vsd, report)}
         case ".json":
-            return {"coco": coco.score(path, source)}
+            return {"coco": coco.score(path, source, report)}
     raise UserError(
         f"--input={path}: expected a results file of the DexYCB toolkit: .txt (hand poses), .csv (object poses) or "
         ".json (detections)"

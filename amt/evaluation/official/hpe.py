@@ -4,6 +4,7 @@ Source: https://github.com/NVlabs/dex-ycb-toolkit (dex_ycb_toolkit/hpe_eval.py),
 curves from https://github.com/lmb-freiburg/freihand (eval.py, utils/eval_util.py).
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -56,22 +57,25 @@ def read(path: Path, num_samples: int) -> Float64[np.ndarray, "n 21 3"]:
     return joints
 
 
-def read_truth(source: DexYCB) -> tuple[Float64[np.ndarray, "n 21 3"], Bool[np.ndarray, " n"]]:
+def read_truth(
+    source: DexYCB, report: Callable[[int], None]
+) -> tuple[Float64[np.ndarray, "n 21 3"], Bool[np.ndarray, " n"]]:
     """Joints of every sample in millimetres and whether they are labelled. Raises: FileError."""
     joints, valid = np.empty((len(source), 21, 3), np.float32), np.empty(len(source), bool)
     for i in range(len(source)):
         sample = source.labels(i)
         joints[i], valid[i] = sample["joints_3d"], sample["joints_valid"]
+        report(1)
     return (joints * np.float32(1000)).astype(np.float64), valid  # single precision first, as in the toolkit
 
 
-def score(path: Path, source: DexYCB) -> dict[str, float]:
+def score(path: Path, source: DexYCB, report: Callable[[int], None]) -> dict[str, float]:
     """The toolkit's table: MPJPE in millimetres and AUC, absolute, root-relative and after Procrustes alignment.
 
     Raises: UserError as `read`, and for a labelled sample that is missing.
     """
     joints = read(path, len(source))
-    truth, valid = read_truth(source)
+    truth, valid = read_truth(source, report)
     missing = np.flatnonzero(valid & np.isnan(joints[:, 0, 0]))
     if len(missing):
         raise UserError(

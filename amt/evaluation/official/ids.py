@@ -14,7 +14,7 @@ from amt.data.files import describe
 from amt.data.images import read_size
 from amt.errors import UserError
 
-KEYFRAME = 4  # every so manieth frame of a video is a target of the BOP scores
+KEYFRAME = 4  # every fourth frame of a video is a target of the BOP scores
 METRES_BELOW = 10.0  # millimetres: nothing is seen so near; numbers that small are metres
 
 
@@ -23,11 +23,6 @@ class BopIds(NamedTuple):
 
     scene: Int[np.ndarray, " n"]
     image: Int[np.ndarray, " n"]
-
-    @property
-    def keyframes(self) -> Int[np.ndarray, " k"]:
-        """The samples whose objects are scored."""
-        return np.flatnonzero(self.image % KEYFRAME == 0)
 
 
 def bop_ids(source: DexYCB) -> BopIds:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from amt.data.dexycb import DexYCB
+from amt.evaluation.official import score_file
 from tests.data import layout
 
 UNLABELLED = (1, 3)  # camera and frame without a hand's labels
@@ -27,3 +28,11 @@ def source(tmp_path_factory):
     root = tmp_path_factory.mktemp("official")
     layout.write(root, layout.SUBJECTS[2:], num_frames=6, make=labels, size=(640, 480))
     return DexYCB(root, "s0", "test")
+
+
+def score_of(path, source, with_vsd=False):
+    """`score_file`, which has to tell of every frame."""
+    told = []
+    figures = score_file(path, source, with_vsd, told.append)
+    assert sum(told) == len(source)
+    return figures

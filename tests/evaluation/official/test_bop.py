@@ -11,11 +11,11 @@ from scipy.spatial.transform import Rotation
 from amt.data.dexycb import DexYCB
 from amt.data.ycb import OBJECTS
 from amt.errors import UserError
-from amt.evaluation.official import bop, score_file
+from amt.evaluation.official import bop
 from amt.evaluation.official.bop_models import load_model, model_folder, read_ply
 from amt.geometry.primitives import symmetries
 from tests.data import layout
-from tests.evaluation.official.conftest import labels
+from tests.evaluation.official.conftest import labels, score_of
 
 OFFSETS = {4: [-0.0240, -1.5270, 8.4035], 18: [0.0460, -2.1040, 0.3500]}  # bop_eval.py
 TURN = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -122,7 +122,7 @@ def plain(source, lines, models, targets):
 
 
 def check_errors(source, path, expected):
-    errors = list(bop.target_errors(bop.read(path, source), source, False))
+    errors = list(bop.target_errors(bop.read(path, source), source, False, lambda n: None))
     np.testing.assert_allclose([[e.mssd, e.mspd] for e in errors], expected, rtol=1e-6)
 
 
@@ -139,7 +139,7 @@ def test_recalls_with_the_official_models_are_those_of_the_toolkit(official, tmp
     lines = scattered(official)
     path = tmp_path / "bop.csv"
     path.write_text(bop.HEADER + "\n" + "".join(lines))
-    found = score_file(path, official, False)["bop"]
+    found = score_of(path, official)["bop"]
     models = {}
     for ycb_id, offset in OFFSETS.items():
         info = INFO[str(ycb_id)]
@@ -160,7 +160,7 @@ def test_recalls_with_our_own_models(source, tmp_path):
     lines = scattered(source)
     path = tmp_path / "bop.csv"
     path.write_text("".join(lines))  # the header may be missing
-    figures = score_file(path, source, False)["bop"]["all"]
+    figures = score_of(path, source)["bop"]["all"]
     models = {}
     for ycb_id in OFFSETS:
         model, obj = load_model(source, ycb_id), OBJECTS[ycb_id]
@@ -200,7 +200,7 @@ def test_bad_files_are_answered_by_one_clear_error(source, tmp_path, damage, say
     path = tmp_path / "bop.csv"
     path.write_text("".join(damage(scattered(source))))
     with pytest.raises(UserError, match=re.escape(str(path)) + ": " + says):
-        score_file(path, source, False)
+        score_of(path, source)
 
 
 @pytest.mark.parametrize(

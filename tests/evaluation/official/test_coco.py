@@ -9,7 +9,8 @@ import pytest
 
 from amt.data.packed import Packed, make_plan, pack
 from amt.errors import UserError
-from amt.evaluation.official import coco, score_file
+from amt.evaluation.official import coco
+from tests.evaluation.official.conftest import score_of
 
 SIZE = (640, 480)
 UNLABELLED = 9  # the sample whose hand is seen, but not labelled
@@ -24,7 +25,7 @@ def perfect(source):
     """What the labels say, as results; keypoints of the hand without labels anywhere in its box, which is all that
     counts."""
     items = []
-    for annotation in coco.annotations(source)["annotations"]:
+    for annotation in coco.annotations(source, lambda n: None)["annotations"]:
         names = ("image_id", "category_id", "bbox", "keypoints")
         code = annotation["segmentation"]
         mask = {"size": code["size"], "counts": code["counts"].decode()}
@@ -37,11 +38,11 @@ def perfect(source):
 
 def score(tmp_path, source, items):
     (tmp_path / "coco.json").write_text(json.dumps(items))
-    return score_file(tmp_path / "coco.json", source, False)["coco"]
+    return score_of(tmp_path / "coco.json", source)["coco"]
 
 
 def test_annotations_are_those_of_the_labels(source, tools):
-    found = coco.annotations(source)
+    found = coco.annotations(source, lambda n: None)
     assert len(found["images"]) == 18 and len(found["annotations"]) == 36
     by_id = {(a["image_id"], a["category_id"]): a for a in found["annotations"]}
     marker, hand = by_id[4, 18], by_id[4, 22]
@@ -75,7 +76,11 @@ def test_overlaps_and_similarities_by_hand(source, tmp_path, tools):
     17 of 18 hands are found: 95 of the 101 recalls are reached.
     """
     items = perfect(source)
-    areas = {a["image_id"]: a["area"] for a in coco.annotations(source)["annotations"] if a["category_id"] == 22}
+    areas = {
+        a["image_id"]: a["area"]
+        for a in coco.annotations(source, lambda n: None)["annotations"]
+        if a["category_id"] == 22
+    }
     for item in items:
         item["bbox"][2] *= 0.62
         if item["category_id"] == 22:
@@ -160,7 +165,7 @@ def test_scores_without_pycocotools_name_the_extra(source, tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "pycocotools", None)
     monkeypatch.setitem(sys.modules, "pycocotools.cocoeval", None)
     with pytest.raises(UserError, match=r"pip install 'amt\[coco\]'"):
-        score_file(tmp_path / "coco.json", source, False)
+        score_of(tmp_path / "coco.json", source)
 
 
 def test_packed_data_has_no_segmentations(source, tmp_path):

@@ -8,9 +8,10 @@ import pytest
 
 from amt import hand as hand_model
 from amt.errors import UserError
-from amt.evaluation.official import ResultFiles, file_names, score_file
+from amt.evaluation.official import ResultFiles, file_names
 from amt.inference.results import all_or_nothing
 from amt.structs import HandPose, ObjectPoses, Prediction
+from tests.evaluation.official.conftest import score_of
 
 FORMATS = ("hpe", "bop", "coco")
 NAMES = {"hpe": "hpe_s0_test.txt", "bop": "bop_s0_test.csv", "coco": "coco_s0_test.json"}
@@ -70,22 +71,22 @@ def test_files_are_named_as_the_part_and_nothing_else_is_left(source, folder):
 
 def test_hand_and_object_poses_come_back(source, truth, folder):
     assert len((folder / NAMES["hpe"]).read_text().splitlines()) == len(source)
-    figures = score_file(folder / NAMES["hpe"], source, False)["hpe"]
+    figures = score_of(folder / NAMES["hpe"], source)["hpe"]
     assert figures["absolute_mpjpe_mm"] < 1e-3 and figures["absolute_auc"] > 0.99
     lines = (folder / NAMES["bop"]).read_text().splitlines()
     assert lines[0] == "scene_id,im_id,obj_id,score,R,t,time" and len(lines) == 1 + 3 * 2 * 2
     assert {line.split(",")[3] for line in lines[1:]} == {"0.899999976", "0.400000006"}
-    figures = score_file(folder / NAMES["bop"], source, False)["bop"]
+    figures = score_of(folder / NAMES["bop"], source)["bop"]
     assert figures["all"] == figures["grasp_only"] == {"mssd": 100, "mspd": 100}
 
 
 def test_visible_surfaces_are_scored_where_depth_is(source, folder):
     with pytest.raises(UserError, match=r"aligned_depth_to_color_000000\.png: not there"):
-        score_file(folder / NAMES["bop"], source, True)
+        score_of(folder / NAMES["bop"], source, with_vsd=True)
     for path in source.root.rglob("color_*.jpg"):
         name = path.name.replace("color", "aligned_depth_to_color").replace("jpg", "png")
         cv2.imwrite(str(path.with_name(name)), np.zeros((480, 640), np.uint16))
-    figures = score_file(folder / NAMES["bop"], source, True)["bop"]["all"]
+    figures = score_of(folder / NAMES["bop"], source, with_vsd=True)["bop"]["all"]
     assert figures == {"mssd": 100, "mspd": 100, "vsd": 100, "mean": 100}
 
 

@@ -7,7 +7,8 @@ import pytest
 from scipy.linalg import orthogonal_procrustes
 
 from amt.errors import UserError
-from amt.evaluation.official import hpe, score_file
+from amt.evaluation.official import hpe
+from tests.evaluation.official.conftest import score_of
 
 THRESHOLDS = np.linspace(0.0, 50.0, 100)
 
@@ -51,7 +52,7 @@ def test_scores_are_those_of_the_toolkit(source, tmp_path, case):
         joints *= [-1, 1, 1]
     path = tmp_path / "hpe.txt"
     path.write_text(hpe.lines(np.arange(len(source)), joints))
-    figures = score_file(path, source, False)["hpe"]
+    figures = score_of(path, source)["hpe"]
     valid = (truth != -1).any((1, 2))
     written = np.array([line.split(",")[1:] for line in path.read_text().splitlines()], float).reshape(-1, 21, 3)
     expected = plain((truth * np.float32(1000)).astype(float)[valid], written[valid])
@@ -103,14 +104,14 @@ def test_bad_files_are_answered_by_one_clear_error(source, tmp_path, damage, say
     path = tmp_path / "hpe.txt"
     path.write_text("".join(damage(lines)))
     with pytest.raises(UserError, match=re.escape(str(path)) + ": " + says):
-        score_file(path, source, False)
+        score_of(path, source)
 
 
 def test_metres_are_named(source, tmp_path):
     path = tmp_path / "hpe.txt"
     path.write_text(hpe.lines(np.arange(len(source)), truth_of(source) / 1000))
     with pytest.raises(UserError, match=r"wrong unit: the median distance .* is 0\.\d+, as if in metres"):
-        score_file(path, source, False)
+        score_of(path, source)
 
 
 def test_what_is_not_labelled_may_be_left_out(source, tmp_path):
@@ -118,7 +119,7 @@ def test_what_is_not_labelled_may_be_left_out(source, tmp_path):
     path = tmp_path / "hpe.txt"
     kept = np.delete(np.arange(len(source)), 9)
     path.write_text(hpe.lines(kept, truth_of(source)[kept]))
-    assert score_file(path, source, False)["hpe"]["absolute_mpjpe_mm"] < 1e-4
+    assert score_of(path, source)["hpe"]["absolute_mpjpe_mm"] < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -132,4 +133,4 @@ def test_what_is_not_labelled_may_be_left_out(source, tmp_path):
 def test_files_that_cannot_be_read(source, tmp_path, name, says):
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=says):
-        score_file(tmp_path / name, source, False)
+        score_of(tmp_path / name, source)

@@ -35,4 +35,3 @@ def test_scenes_and_images_are_those_of_get_bop_id_from_idx(split, part):
     ]
     expected = [(s * len(cameras) + c, f) for s, c, f in mapping]
     assert list(zip(ids.scene.tolist(), ids.image.tolist(), strict=True)) == expected
-    assert ids.keyframes.tolist() == [i for i, (_, f) in enumerate(expected) if f % 4 == 0]
