@@ -334,6 +334,9 @@ def evaluate() -> dict:
         "batch_size": 64,  # images held at a time
         "max_samples": 0,  # in whole videos, evenly spaced over the part; 0 takes all
         "robot": False,  # how often the robot lifts what the human lifted, instead of what perception gets wrong
+        "official": False,  # also writes the DexYCB toolkit's result files of every frame, and scores them
+        "official_formats": ("hpe", "bop", "coco"),  # hand poses, object poses, detections (extra coco, segmentations)
+        "vsd": False,  # of bop files: also visible surface discrepancy, from depth images; takes long
     }
 
 

@@ -37,6 +37,7 @@ OPTIONAL = {
     "tensorboardX",
     "wandb",
     "xprof",
+    "pycocotools",
 }
 MAX_LINES = 400
 

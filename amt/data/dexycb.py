@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float32
 
 from amt.data.contacts import no_contacts, read_contacts
 from amt.data.files import Calibration, read_bytes, read_depth, read_labels, read_meta
@@ -162,27 +163,32 @@ class DexYCB:
         sequence, camera, frame = self.locate(i)
         return sequence.folder / sequence.meta["serials"][camera] / f"color_{frame:06d}.jpg"
 
-    def __getitem__(self, i: int) -> dict[str, Any]:
+    def labels(self, i: int, with_seg: bool = False) -> dict[str, Any]:
+        """Sample `i` without its images, in a fraction of the time; `with_seg` adds `seg`."""
         sequence, camera, frame = self.locate(i)
         meta = sequence.meta
         serial = meta["serials"][camera]
         folder = sequence.folder / serial
         sample = {
-            "color": read_bytes(folder / f"color_{frame:06d}.jpg"),
             "K": self._intrinsics[serial],
             "T_world_camera": self._extrinsics[meta["extrinsics"], serial],
             "betas": self._betas[meta["mano_calib"][0]],
             "is_left": np.bool_(meta["mano_sides"][0] == "left"),
-            **read_labels(folder / f"labels_{frame:06d}.npz", meta, self.with_seg),
+            **read_labels(folder / f"labels_{frame:06d}.npz", meta, with_seg),
         }
         if SIMULATED in meta:
             held = int(sample["object_ids"][sample["grasped"]]) if sample["grasped"] >= 0 else 0
-            sample |= read_contacts(folder / f"contacts_{frame:06d}.npz", held)
-        else:
-            sample |= no_contacts()
-        if self.with_depth:
-            sample["depth"] = read_depth(folder / f"aligned_depth_to_color_{frame:06d}.png")
-        return sample
+            return sample | read_contacts(folder / f"contacts_{frame:06d}.npz", held)
+        return sample | no_contacts()
+
+    def depth(self, i: int) -> Float32[np.ndarray, "h w"]:
+        """The depth image of sample `i` in metres, 0 where unknown."""
+        color = self.color_path(i)
+        return read_depth(color.with_name(color.name.replace("color", "aligned_depth_to_color")).with_suffix(".png"))
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        sample = {"color": read_bytes(self.color_path(i)), **self.labels(i, self.with_seg)}
+        return sample | {"depth": self.depth(i)} if self.with_depth else sample
 
 
 def list_sequences(root: Path) -> list[tuple[Path, int, int]]:

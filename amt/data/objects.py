@@ -37,20 +37,32 @@ class Surface(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def object_surface(root: Path, ycb_id: int) -> Surface:
-    """The surface of an object: `models/NAME/textured_simple.obj`, else `points.xyz`, else its primitive.
+    """The surface of `object_mesh`, or the points of `points.xyz` as they are: about 7 mm apart in DexYCB.
 
-    Read on first use and kept. The points of `points.xyz` are taken as they are: about 7 mm apart in DexYCB.
+    Read on first use and kept. Raises: UserError for an unknown id, FileError for a broken model.
+    """
+    mesh = object_mesh(root, ycb_id)
+    if mesh is not None:
+        return sample_mesh(mesh)
+    points = read_points(_model_folder(root, ycb_id) / "points.xyz")
+    return Surface(points, None, KDTree(points))
+
+
+def object_mesh(root: Path, ycb_id: int) -> Mesh | None:
+    """An object's `models/NAME/textured_simple.obj`, None where only `points.xyz` is there, else its primitive.
+
     Raises: UserError for an unknown id, FileError for a broken model.
     """
     if ycb_id not in OBJECTS:
         raise UserError(f"object {ycb_id}: no such YCB object in DexYCB; expected an id of 1 to {max(OBJECTS)}")
-    folder = root / "models" / OBJECTS[ycb_id].name
+    folder = _model_folder(root, ycb_id)
     if (folder / "textured_simple.obj").is_file():
-        return sample_mesh(read_obj(folder / "textured_simple.obj"))
-    if (folder / "points.xyz").is_file():
-        points = read_points(folder / "points.xyz")
-        return Surface(points, None, KDTree(points))
-    return sample_mesh(primitive_mesh(OBJECTS[ycb_id].primitive))
+        return read_obj(folder / "textured_simple.obj")
+    return None if (folder / "points.xyz").is_file() else primitive_mesh(OBJECTS[ycb_id].primitive)
+
+
+def _model_folder(root: Path, ycb_id: int) -> Path:
+    return root / "models" / OBJECTS[ycb_id].name
 
 
 def read_obj(path: Path) -> Mesh:

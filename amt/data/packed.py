@@ -186,6 +186,14 @@ class Packed(DexYCB):
         run = self.runs[run_index]
         return self._starts[run.sequence, run.camera] + frame
 
+    def labels(self, i: int, with_seg: bool = False) -> dict[str, Any]:
+        if with_seg:
+            raise UserError(f"{self.root}: packed, without segmentations; give the data set as it was before packing")
+        return {name: value for name, value in self[i].items() if name != "color"}
+
+    def depth(self, i: int) -> np.ndarray:
+        raise UserError(f"{self.root}: packed, without depth images; give the data set as it was before packing")
+
     def __getitem__(self, i: int) -> dict[str, Any]:
         index = self.record_index(i)
         path = self._shards[int(np.searchsorted(self._shard_ends, index, side="right"))]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -19,6 +20,7 @@ from amt.errors import UserError
 from amt.evaluation.baseline import REFERENCE_PX, TrainingMean, reference_box, to_reference
 from amt.evaluation.contacts import ContactTally, contact_labels
 from amt.evaluation.objects import object_columns
+from amt.evaluation.official import ResultFiles
 from amt.geometry import cameras
 from amt.inference.predictor import Predictor, choose
 
@@ -32,6 +34,7 @@ def evaluate(
     min_visible: float,
     quarantine: Quarantine,
     report: Callable[[int], None],
+    results: ResultFiles | None = None,
 ) -> dict[str, float]:
     """Figures over the source, or over whole videos spread evenly over it, about `max_samples` frames (0: all).
 
@@ -39,25 +42,39 @@ def evaluate(
     samples without a label, with fewer than `min_visible` of their joints in the image, or that cannot be read. Those
     are listed in `quarantine` and counted as `frames_unreadable`. Raises `UserError` where too many cannot be read and
     where nothing is left.
+
+    `results` gets predictions of every frame, those that the figures leave out too; the side of a video's hand is then
+    decided on all of its frames. With it an unreadable frame is an error: its file has to be whole.
     """
     rows: list[dict[str, float]] = []
     contacts = ContactTally(predictor.contacts_taught)
     seen = unreadable = 0
     pending: list[tuple[dict, np.ndarray]] = []
+
+    def flush():
+        return _score(predictor, pending, mean, contacts, source.root, results) if pending else []
+
     for clip in chosen_clips(source, max_samples):
-        frames = [frame for i in clip if (frame := try_load(source, i, _with_image, quarantine)) is not None]
+        frames = [(i, try_load(source, i, _with_image, quarantine)) for i in clip]
+        unread = [i for i, frame in frames if frame is None]
         seen += len(clip)
-        unreadable += len(clip) - len(frames)
+        unreadable += len(unread)
         quarantine.check(seen)
-        if pending and frames and (len(pending) + len(clip) > batch_size or frames[0][1].shape != pending[0][1].shape):
-            rows += _score(predictor, pending, mean, contacts, source.root)
+        if results and unread:
+            raise UserError(
+                f"{source.color_path(unread[0])}: image or labels cannot be read ({quarantine.path} says why), and "
+                "config.eval.official needs every frame"
+            )
+        frames = [(i, *frame) for i, frame in frames if frame is not None]
+        if pending and frames and (len(pending) + len(clip) > batch_size or frames[0][2].shape != pending[0][1].shape):
+            rows += flush()
             pending = []
-        for sample, image in frames:
-            if sample["joints_valid"] and visible_share(sample["joints_2d"], image.shape[1::-1]) >= min_visible:
-                pending.append((sample | {"clip": clip.start}, image))
+        for i, sample, image in frames:
+            counts = sample["joints_valid"] and visible_share(sample["joints_2d"], image.shape[1::-1]) >= min_visible
+            if counts or results:
+                pending.append((sample | {"sample": i, "clip": clip.start, "counts": bool(counts)}, image))
         report(len(clip))
-    if pending:
-        rows += _score(predictor, pending, mean, contacts, source.root)
+    rows += flush()
     if not rows:
         raise UserError(
             f"{source}: no sample has a labelled hand in view ({unreadable} of {seen} cannot be read); "
@@ -80,9 +97,9 @@ def _with_image(sample: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
 
 
 def _score(
-    predictor: Predictor, pending, mean: TrainingMean, contacts: ContactTally, root: Path
+    predictor: Predictor, pending, mean: TrainingMean, contacts: ContactTally, root: Path, results: ResultFiles | None
 ) -> list[dict[str, float]]:
-    """Figures of every frame; contacts are counted in `contacts`."""
+    """Figures of every frame that counts; contacts are counted in `contacts`, all frames written to `results`."""
     images = np.stack([image for _, image in pending])
     labels = {k: np.stack([s[k] for s, _ in pending]) for k in pending[0][0] if k not in ("color", "seg")}
     K = labels["K"].astype(np.float64)
@@ -91,7 +108,15 @@ def _score(
     prediction = choose(np.bincount(clip, odds)[clip] > 0, left, right)
     told = choose(labels["is_left"], left, right).hand.joints  # as a data set or a person can tell the side
     found = predictor.find(images)
-    n = len(pending)
+    if results:
+        results.add(labels["sample"], prediction, K, labels["object_ids"])
+        counts = labels["counts"]
+        if not counts.any():
+            return []
+        labels, found, K = {k: v[counts] for k, v in labels.items()}, found.at(counts), K[counts]
+        prediction, told = jax.tree.map(lambda x: x[counts], (prediction, told))
+        odds = odds[counts]
+    n = len(K)
     boxes = [reference_box(p) for p in labels["joints_2d"]]
 
     def in_boxes(pixels):

@@ -4,7 +4,7 @@ import functools
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
@@ -21,17 +21,17 @@ def object_columns(
 ) -> dict[str, Float[np.ndarray, " n"]]:
     """Figures of each frame's grasped object, NaN where nothing is grasped; `labels` are stacked samples of `DexYCB`.
 
-    The object is named, as in the BOP protocol: of the queries of its class the most confident one is taken, else the
-    most confident of all. Its centre is compared from the wrist; ADD-S is absolute, in the camera's frame, with the
-    surface of the models below `root`, else of the table's primitives (`amt.data.objects`). The baseline is the mean
-    offset from the predicted wrist, and for ADD-S no turn: the model's axes along the camera's.
+    The object is named, as in the BOP protocol (`named_query`). Its centre is compared from the wrist; ADD-S is
+    absolute, in the camera's frame, with the surface of the models below `root`, else of the table's primitives
+    (`amt.data.objects`). The baseline is the mean offset from the predicted wrist, and for ADD-S no turn: the model's
+    axes along the camera's.
     """
     rows = np.arange(len(labels["grasped"]))
     index = np.maximum(labels["grasped"], 0)
     held = (labels["grasped"] >= 0) & labels["object_valid"][rows, index]
     ids = labels["object_ids"][rows, index]
     same = prediction.objects.ycb_ids == ids[:, None]
-    chosen = (prediction.objects.confidence + same).argmax(-1)
+    chosen = named_query(prediction.objects.ycb_ids, prediction.objects.confidence, ids[:, None])
     pose = np.asarray(prediction.objects.pose, np.float64)[rows, chosen]
     true_pose = labels["object_pose"][rows, index].astype(np.float64)
     wrist = np.asarray(prediction.hand.joints, np.float64)[:, 0]
@@ -54,6 +54,15 @@ def object_columns(
             near[i] = distance[i] < RECALL_SHARE * diameter(root, int(ids[i]))
         columns |= {f"{prefix}add_s_mm": distance * 1000, f"{prefix}add_s_recall": near}
     return columns
+
+
+def named_query(
+    ycb_ids: Int[np.ndarray, "*batch q"],
+    confidence: Float[np.ndarray, "*batch q"],
+    wanted: Int[np.ndarray, "*batch 1"] | int,
+) -> Int[np.ndarray, "*batch"]:
+    """Of the queries of an object's class the most confident one, else the most confident of all."""
+    return (confidence + (ycb_ids == wanted)).argmax(-1)
 
 
 def add_s(pose: Float[np.ndarray, "3 4"], truth: Float[np.ndarray, "3 4"], surface: Surface) -> float:

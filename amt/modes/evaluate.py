@@ -1,15 +1,23 @@
-"""`--mode=evaluate`: score weights on held-out data, every figure beside predicting the training mean."""
+"""`--mode=evaluate`: score weights on held-out data, every figure beside predicting the training mean.
 
+With config.eval.official also the result files of the DexYCB toolkit and their scores; with --input=FILE only the
+scores of such a file, whoever wrote it.
+"""
+
+import contextlib
 import time
 from pathlib import Path
 
 from amt import hand as hand_model
-from amt.data.dexycb import find_root
+from amt.data.dexycb import DexYCB, find_root
 from amt.data.packed import open_source
 from amt.data.quarantine import Quarantine
+from amt.errors import UserError
+from amt.evaluation import official
 from amt.evaluation.baseline import TrainingMean
 from amt.evaluation.evaluate import chosen_clips, evaluate
 from amt.inference.predictor import Predictor
+from amt.inference.results import all_or_nothing
 from amt.models import weights
 from amt.modes import evaluate_robot
 from amt.modes.common import Progress
@@ -17,15 +25,26 @@ from amt.modes.common import Progress
 
 def run(config, workdir: Path, input: str | None) -> dict:
     if config.eval.robot:
+        if input:
+            raise UserError(f"--input={input}: config.eval.robot plays videos of the data set; leave one of them out")
         return evaluate_robot.run(config, workdir)
+    source = open_source(find_root(config.data.root), config.data.split, config.eval.part)
+    if input:
+        start = time.monotonic()
+        return {**_score(Path(input), source, config.eval.vsd), "evaluate_s": time.monotonic() - start}
+    files = _official_files(config.eval, source)
     path = weights.resolve(config.eval.checkpoint)
     params, settings, mean = weights.load(path)
     weights.check_architecture(settings, weights.architecture(config.to_dict()), str(path))
-    source = open_source(find_root(config.data.root), config.data.split, config.eval.part)
     predictor = Predictor(params, settings, hand_model.load(), weights.contacts_taught(path))
     count = sum(len(clip) for clip in chosen_clips(source, config.eval.max_samples))
     start = time.monotonic()
-    with Progress(count, "samples") as progress:
+    with contextlib.ExitStack() as stack:
+        results = None
+        if files:
+            folder = stack.enter_context(all_or_nothing(workdir, files.values()))
+            results = stack.enter_context(official.ResultFiles(folder, source, tuple(files)))
+        progress = stack.enter_context(Progress(count, "samples"))
         figures = evaluate(
             predictor,
             source,
@@ -35,5 +54,31 @@ def run(config, workdir: Path, input: str | None) -> dict:
             config.data.min_visible_share,
             Quarantine(workdir),
             progress.update,
+            results,
         )
+    for name in files.values():
+        figures |= {f"official_{k}": v for k, v in _score(workdir / name, source, config.eval.vsd).items()}
     return {"weights": path.name, **figures, "evaluate_s": time.monotonic() - start}
+
+
+def _official_files(settings, source: DexYCB) -> dict[str, str]:
+    """Names of the files to write, by format; what they need is looked for before the work."""
+    if not settings.official:
+        return {}
+    if settings.max_samples:
+        raise UserError("config.eval.official: its files hold every frame of the part; set config.eval.max_samples=0")
+    names = official.file_names(source, tuple(settings.official_formats))
+    if "bop" in names:
+        if not any(source.labels(clip.start)["object_ids"].any() for clip in source.clips()):
+            raise UserError(f"{source}: without objects; leave bop out of config.eval.official_formats")
+        if settings.vsd:
+            source.depth(0)
+    if "coco" in names:
+        official.require_pycocotools()
+        source.labels(0, with_seg=True)
+    return names
+
+
+def _score(path: Path, source: DexYCB, with_vsd: bool) -> dict:
+    with Progress(len(source), "labels") as progress:
+        return official.score_file(path, source, with_vsd, progress.update)

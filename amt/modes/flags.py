@@ -24,7 +24,8 @@ python launch.py [--config=FILE.py[:VARIANT]] [--mode=MODE] [--workdir=DIR] [--i
   --config        the configuration; default {CONFIG}
   --mode          what to do; default {MODE}
   --workdir       the folder for results; default {WORKDIR}
-  --input         what predict reads: a video, an image or a folder of images; what convert reads
+  --input         what predict reads: a video, an image or a folder of images; what convert reads; a results file
+                  for evaluate to score
   --config.FIELD  one field of the configuration, as --config.train.steps=100 or
                   --config.camera.K="(600,0,320,0,600,240,0,0,1)"
 

@@ -1,6 +1,7 @@
 """Generate, train, stop, go on, evaluate: the modes as a user runs them, at the smallest sizes."""
 
 import csv
+import importlib.util
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from amt.modes import evaluate, generate, train
 from amt.training.checkpoint import found_steps, load_averaged
 from amt.training.stopping import StopRequest
 from configs import demo
+from tests.data import layout
 from tests.models import huggingface
 
 
@@ -186,6 +188,40 @@ def test_evaluation_leaves_out_and_counts_what_cannot_be_read(trained, root, tmp
         path.unlink()
     with pytest.raises(UserError, match="are in quarantine, more than 0.1%"):
         evaluate.run(config, tmp_path, None)
+
+
+@pytest.mark.slow
+def test_official_files_hold_every_frame_and_are_scored(trained, root, tmp_path):
+    """One of 20 frames has no labelled hand: it does not count, but its prediction is in the files."""
+    config, data, out = demo.get_config("tiny"), shutil.copytree(root, tmp_path / "data"), tmp_path / "out"
+    out.mkdir()
+    label = sorted(data.rglob("labels_*.npz"))[2]
+    layout.change_arrays(label, joint_3d=np.full((1, 21, 3), -1.0), joint_2d=np.full((1, 21, 2), -1.0))
+    config.data.root = str(data)
+    config.eval.update(checkpoint=str(trained), part="all", max_samples=0)
+    plain = evaluate.run(config, out, None)
+    assert not list(out.iterdir())
+    formats = ("hpe", "bop", "coco") if importlib.util.find_spec("pycocotools") else ("hpe", "bop")
+    config.eval.update(official=True, official_formats=formats)
+    figures = evaluate.run(config, out, None)
+    json.dumps(figures)
+    hand = figures["official_hpe"]
+    assert len((out / "hpe_s0_all.txt").read_text().splitlines()) == 20
+    assert plain["samples"] == figures["samples"] == hand["samples"] == 19
+    assert figures["given_side_mpjpe_mm"] == pytest.approx(plain["given_side_mpjpe_mm"], rel=1e-4)
+    assert figures["mpjpe_mm"] == pytest.approx(hand["root_relative_mpjpe_mm"], rel=1e-4)
+    assert figures["official_bop"]["targets_missing"] == 0 < figures["official_bop"]["targets"]
+    names = {"hpe": "hpe_s0_all.txt", "bop": "bop_s0_all.csv", "coco": "coco_s0_all.json"}
+    for name in formats:
+        again = evaluate.run(config, out, str(out / names[name]))  # as anyone's file, without weights
+        np.testing.assert_equal(again[name], figures[f"official_{name}"])
+    config.eval.max_samples = 5
+    with pytest.raises(UserError, match=r"config\.eval\.official: .* set config\.eval\.max_samples=0"):
+        evaluate.run(config, out, None)
+    config.eval.max_samples = 0
+    sorted(data.rglob("color_*.jpg"))[3].write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"color_\d+\.jpg: image or labels cannot be read .* needs every frame"):
+        evaluate.run(config, out, None)
 
 
 @pytest.mark.slow
