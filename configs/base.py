@@ -255,6 +255,7 @@ def train() -> dict:
         "eval_every": 2_000,  # steps
         "checkpoint_every": 2_000,  # steps
         "keep_checkpoints": 2,  # the newest ones; beside them the best stays
+        "window": 32,  # stages 2 and 3: frames of a video that are learned from at once
         "replays": 32,  # stages 2 and 3: held-out videos whose commands are played in MuJoCo C at every evaluation
         "best_metric": "val_mpjpe_mm",  # of validation; the lowest is best, of checkpoints at a step that is evaluated
         "component": "all",  # what learns: all, finder, perception, or a part of it as perception/object_decoder

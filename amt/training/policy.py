@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
+from amt.errors import UserError
 from amt.losses.actions import ActionLabels, action_losses
 from amt.models import sigma_reparam
 from amt.models.policy import Policy
@@ -18,7 +19,7 @@ from amt.training.step import Loss, Objective
 
 @flax.struct.dataclass
 class PolicyBatch:
-    """Videos of the same length: what was seen, and what should be done; [b,t,...]."""
+    """Windows of videos: what was seen, and what should be done; [b,t,...]."""
 
     seen: Observation
     labels: ActionLabels
@@ -38,23 +39,38 @@ def policy_loss(policy: Policy, objective: Objective, seed: int = 0) -> Loss:
     return loss
 
 
-class _Videos:
-    """For Grain: the batch of several videos, which are held in memory."""
+class _Windows(grain.RandomMapTransform):
+    """The batch of a window out of each of several videos, which are held in memory."""
 
-    def __init__(self, videos: Sequence[PolicyBatch]):
-        self.videos = videos
+    def __init__(self, videos: Sequence[PolicyBatch], length: int):
+        self.videos, self.length = videos, length
 
-    def __call__(self, indices: Int[np.ndarray, " b"]) -> PolicyBatch:
-        return jax.tree.map(lambda *x: np.stack(x), *(self.videos[int(i)] for i in indices))
+    def random_map(self, indices: Int[np.ndarray, " b"], rng: np.random.Generator) -> PolicyBatch:
+        def window(video: PolicyBatch) -> PolicyBatch:
+            first = int(rng.integers(len(video.labels.valid) - self.length + 1))
+            return jax.tree.map(lambda x: x[first : first + self.length], video)
+
+        return jax.tree.map(lambda *x: np.stack(x), *(window(self.videos[int(i)]) for i in indices))
 
 
-def video_iterator(videos: Sequence[PolicyBatch], batch_size: int, seed: int) -> grain.DatasetIterator:
-    """Endless batches of videos [t,...] for this process, shuffled anew each epoch; its state can be saved.
+def video_iterator(videos: Sequence[PolicyBatch], length: int, batch_size: int, seed: int) -> grain.DatasetIterator:
+    """Endless batches of windows of `length` frames out of videos [t,...], for this process; shuffled anew each epoch.
 
-    `batch_size` is over all processes, each of which takes its part of every batch.
+    `batch_size` is over all processes, each of which takes its part of every batch. The state can be saved. Raises
+    UserError where a video is shorter than a window.
     """
+    shortest = min(len(video.labels.valid) for video in videos)
+    if not 1 <= length <= shortest:
+        raise UserError(f"config.train.window={length}: expected 1 to {shortest}, the frames of the shortest video")
     size = batch_size // jax.process_count()
     first = jax.process_index() * size
-    dataset = grain.MapDataset.range(len(videos)).seed(seed).shuffle().repeat().batch(batch_size, batch_fn=np.array)
-    dataset = dataset.map(lambda indices: indices[first : first + size]).map(_Videos(videos))
+    dataset = (
+        grain.MapDataset.range(len(videos))
+        .seed(seed)
+        .shuffle()
+        .repeat()
+        .batch(batch_size, batch_fn=np.array)
+        .map(lambda indices: indices[first : first + size])
+        .random_map(_Windows(videos, length), seed=seed + jax.process_index())
+    )
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))

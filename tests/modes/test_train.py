@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 from amt.errors import Stopped, UserError
+from amt.inference import predictor
 from amt.inference.predictor import load_predictor
 from amt.models import dinov2, weights
 from amt.modes import evaluate, generate, train
+from amt.training import teacher
 from amt.training.checkpoint import found_steps, load_averaged
 from amt.training.stopping import StopRequest
-from configs import demo
+from configs import demo, stage2
 from tests.data import layout
 from tests.models import huggingface
 
@@ -344,3 +346,30 @@ def test_missing_and_damaged_weights(tmp_path, content, message):
         path.write_bytes(content)
     with pytest.raises(UserError, match=message):
         load_predictor(path)
+
+
+@pytest.mark.slow
+def test_a_policy_learns_on_top_and_is_played(root, trained, tmp_path, monkeypatch):
+    """Stage 2 leaves perception as it was; its commands are played in MuJoCo C beside the baselines'."""
+    monkeypatch.setattr(teacher, "STARTS", teacher.STARTS[:1])
+    for name in ("PRESENCE", "NEW", "LOST"):  # which four steps of training do not reach
+        monkeypatch.setattr(predictor, name, -1.0)
+    config = stage2.get_config("tiny")
+    config.data.root, config.train.start_from, config.teacher.num_workers = str(root), str(trained), 0
+    figures = train.run(config, tmp_path / "a", None)
+    assert figures["steps"] == config.train.steps and figures["val_tips_mm"] > 0
+    before, after = (weights.load(folder / "weights.safetensors")[0] for folder in (trained, tmp_path / "a"))
+    policy = after.pop("policy")
+    assert set(policy) == {"fusion", "actions"}
+    for a, b in zip(*map(_leaves, (before, after)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    config.eval.update(checkpoint=str(tmp_path / "a"), robot=True, part="all")
+    config.teacher.folder = str(tmp_path / "a")
+    judged = evaluate.run(config, tmp_path, None)
+    assert judged["videos"] > 0
+    for origin in ("true", "predicted", "teacher", "policy"):
+        assert 0 <= judged[f"{origin}_lift_share_low"] <= judged[f"{origin}_lift_share"]
+    assert judged["teacher_tips_mm"] == 0 < judged["policy_tips_mm"]
+    rows = json.loads((tmp_path / "robot_trials.json").read_text())["trials"]
+    assert len(rows) == judged["videos"]
+    load_predictor(tmp_path / "a")  # a policy is no hindrance to those who only look
