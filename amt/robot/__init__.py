@@ -7,7 +7,7 @@ from amt.robot.kinematics import forward
 from amt.robot.model import Robot, load_robot
 from amt.robot.render import RenderUnavailable, render
 from amt.robot.replay import Replay, replay
-from amt.robot.retarget import human_tips, retarget, retarget_errors
+from amt.robot.retarget import human_tips, mirrors, retarget, retarget_errors
 from amt.robot.scene import Part, SceneObject, build_scene
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "forward",
     "human_tips",
     "load_robot",
+    "mirrors",
     "render",
     "replay",
     "retarget",

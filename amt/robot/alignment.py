@@ -20,7 +20,7 @@ MAX_OFFSET, MAX_ANGLE = 0.05, 0.35  # metres along each axis; radians about each
 
 
 def fit_hand(robot: Robot, joints: Float[np.ndarray, "T 21 3"], scale: float | str = "fit") -> HandFit:
-    """The fit of one person's right hand, from joints of a motion (any frame, metres).
+    """The fit of one person's hand, of the robot's side, from joints of a motion (any frame, metres).
 
     scale: 'fit' is robot finger length over human finger length; or the number itself. The transform alternates
     between solving 64 frames and a Gauss-Newton step in which their joints move along (variable projection).
@@ -46,7 +46,7 @@ def _align(robot: Robot, joints: Array, scale: Array) -> HandFit:
 
     def wanted(frame, placed):
         # Only reach counts here: pinches pull fingertips away from where they are wanted.
-        targets = hand_targets(frame, fit_of(placed))
+        targets = hand_targets(robot, frame, fit_of(placed))
         return targets.replace(pinch=jnp.zeros_like(targets.pinch))
 
     def solve(placed, q, steps):

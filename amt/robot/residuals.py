@@ -96,7 +96,7 @@ def hand_residual(robot: Robot) -> Residual:
             _pinches(hand, target),
             _contacts(hand, target),
             _collisions(hand),
-            _spacing(hand),
+            _spacing(hand, 1.0 if robot.side == "right" else -1.0),
             (rest, jnp.eye(len(REST_HAND), dtype=q.dtype) * REST_WEIGHT),
         ]
         return tuple(jnp.concatenate(rows) for rows in zip(*parts, strict=True))
@@ -135,9 +135,9 @@ def _collisions(hand: Fingers) -> tuple[Array, Array]:
     return weight * (distance - LINK_DISTANCE), weight[:, None] * J
 
 
-def _spacing(hand: Fingers) -> tuple[Array, Array]:
-    """Neighbouring fingertips keep the width of a finger between them."""
-    across, d_across = hand.points[:3, TIP, 1], hand.d_points[:3, TIP, 1]
+def _spacing(hand: Fingers, index_side: float) -> tuple[Array, Array]:
+    """Neighbouring fingertips keep the width of a finger between them; the index is at +y or -y."""
+    across, d_across = (index_side * x[:3, TIP, 1] for x in (hand.points, hand.d_points))
     rows = jnp.eye(4, dtype=across.dtype)[:3, :, None] * d_across[:, None]
     short = across[:-1] - across[1:] - FINGER_SPACING
     weight = jnp.where(short < 0, SPACING_WEIGHT**0.5, 0.0).astype(across.dtype)

@@ -58,7 +58,7 @@ def self_contact(robot, q: np.ndarray, depth: float = 0.002) -> float:
 def report(name: str, robot, joints: np.ndarray, fit, q: np.ndarray) -> None:
     """One row of the table; joints and errors of the hand only, since the file has no path of the wrist."""
     hand = q[:, 6:]
-    wanted = hand_targets(joints, fit).tips
+    wanted = hand_targets(robot, joints, fit).tips
     tips = np.asarray(palm_tips(robot, jnp.asarray(hand))[0])
     error = 1e3 * np.linalg.norm(tips - wanted, axis=-1)
     closed = []

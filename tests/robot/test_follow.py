@@ -22,7 +22,7 @@ def _solve_one(targets, steps=40):
 
 
 def _targets(joints, **changes):
-    targets = hand_targets(jnp.asarray(joints, jnp.float32), jax.tree.map(jnp.asarray, AS_IT_IS))
+    targets = hand_targets(load_robot(), jnp.asarray(joints, jnp.float32), jax.tree.map(jnp.asarray, AS_IT_IS))
     return targets.replace(**{name: jnp.asarray(value, jnp.float32) for name, value in changes.items()})
 
 
@@ -78,7 +78,7 @@ def test_derivative_of_the_commands_matches_differences():
 
         @jax.jit
         def solved(joints):
-            targets = jax.vmap(lambda frame: hand_targets(frame, fit))(joints)
+            targets = jax.vmap(lambda frame: hand_targets(robot, frame, fit))(joints)
             rate = jnp.full(16, 0.5)
             problem = Problem(targets, ones, 0.05 * ones, rate, jnp.asarray(box[..., 0]), jnp.asarray(box[..., 1]))
             return solve_trajectory(hand_residual(robot), problem, jnp.asarray(q[:, 6:]), 2000)
