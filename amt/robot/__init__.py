@@ -6,7 +6,7 @@ from amt.robot.human import HandFit
 from amt.robot.kinematics import forward
 from amt.robot.model import Robot, load_robot
 from amt.robot.render import RenderUnavailable, render
-from amt.robot.replay import Replay, replay
+from amt.robot.replay import Replay, replay, self_depth
 from amt.robot.retarget import human_tips, mirrors, retarget, retarget_errors
 from amt.robot.scene import Part, SceneObject, build_scene
 
@@ -29,4 +29,5 @@ __all__ = [
     "replay",
     "retarget",
     "retarget_errors",
+    "self_depth",
 ]

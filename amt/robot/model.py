@@ -50,8 +50,8 @@ FRAMES = {
 class Robot:
     """A tree of bodies, each with at most one hinge; joints in robot order, bodies parents first.
 
-    `side` is its hand's, right or left. `body_joint` is -1 for a body that is fixed to its parent; `body_axis` is the hinge's axis in the body's
-    frame. Compared and hashed by identity, so that it can be a static argument of `jax.jit`.
+    `side` is its hand's, right or left. `body_joint` is -1 for a body that is fixed to its parent; `body_axis` is the
+    hinge's axis in the body's frame. Compared and hashed by identity, so that it can be a static argument of `jax.jit`.
     """
 
     side: str

@@ -1,4 +1,4 @@
-"""Plays commands in MuJoCo C: does the robot follow them, and does it touch itself?"""
+"""Commands in MuJoCo C: does the robot follow them, and does it touch itself?"""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from amt.errors import UserError
-from amt.robot.model import NUM_JOINTS
+from amt.robot.model import NUM_JOINTS, Robot
 from amt.robot.scene import build_scene
 from amt.structs import Trajectory
 
@@ -77,3 +77,14 @@ def replay(trajectory: Trajectory, scene: mujoco.MjSpec | None = None, *, feedfo
         contacts.append((is_robot.all(1).sum(), (is_robot.sum(1) == 1).sum()) if data.ncon else (0, 0))
     state, counts = np.array(states), np.array(contacts)
     return Replay(time, state, targets - state[:, :NUM_JOINTS], counts[:, 0], counts[:, 1])
+
+
+def self_depth(qpos: Float[np.ndarray, "T 22"], robot: Robot | None = None) -> Float[np.ndarray, " T"]:
+    """How deep links of the robot are in each other in these poses, metres; 0 where they are not."""
+    model = build_scene(robot=robot, table=False).compile()
+    data, depth = mujoco.MjData(model), np.zeros(len(qpos))
+    for t, pose in enumerate(qpos):
+        data.qpos[:] = pose
+        mujoco.mj_fwdPosition(model, data)
+        depth[t] = -data.contact.dist.min(initial=0.0)
+    return depth

@@ -3,9 +3,9 @@
     stream = start(robot, joints, fit, q)
     stream, q = step(robot, stream, joints, fit, rate)    # for each frame
 
-Joints are those of a hand of the robot's side in its base frame (metres), `fit` comes from `fit_hand` on a few seconds of the same
-person, and the first `q`, like the base, from `retarget` on them. The filter is one-euro (Casiez et al. 2012): a
-low-pass whose cutoff rises with speed, so that slow motion is calm and fast motion late by a frame at most.
+Joints are those of a hand of the robot's side in its base frame (metres), `fit` comes from `fit_hand` on a few seconds
+of the same person, and the first `q`, like the base, from `retarget` on them. The filter is one-euro (Casiez et al.
+2012): a low-pass whose cutoff rises with speed, so that slow motion is calm and fast motion late by a frame at most.
 """
 
 import functools
