@@ -22,9 +22,9 @@ FIRST_STEPS = 12
 class Motion:
     """What is asked of T frames: joints of a hand in the base frame, and how they are to be followed.
 
-    The hand is of the robot's side. `weight` 0 is padding at the end. `smoothness` multiplies the cost of acceleration that ends in a frame, 1 is
-    usual. `rate` is the joints' largest step between frames, radians. `contacts` in the base frame, one point a
-    finger in robot order; `contact_weight` 0 is no contact.
+    The hand is of the robot's side. `weight` 0 is padding at the end. `smoothness` multiplies the cost of acceleration
+    that ends in a frame, 1 is usual. `rate` is the joints' largest step between frames, radians. `contacts` in the base
+    frame, one point a finger in robot order; `contact_weight` 0 is no contact.
     """
 
     joints: Float[Array, "T 21 3"]

@@ -68,7 +68,7 @@ def hand_targets(
     contacts: Float[Array, "*batch 4 3"] | None = None,
     contact_weight: Float[Array, "*batch 4"] | None = None,
 ) -> HandTargets:
-    """Targets from joints of a hand of the robot's side in a base frame, metres. Degenerate ones give finite numbers."""
+    """Targets from joints of a hand of the robot's side in a base frame, metres; finite for degenerate ones, too."""
     xp = joints.__array_namespace__()
     palm = palm_rotation(joints, robot.side)
     # Rows are vectors: v @ R is R^T v, from the base frame to the palm's; @ rotation.T goes on to the robot's.
