@@ -86,5 +86,5 @@ def self_depth(qpos: Float[np.ndarray, "T 22"], robot: Robot | None = None) -> F
     for t, pose in enumerate(qpos):
         data.qpos[:] = pose
         mujoco.mj_fwdPosition(model, data)
-        depth[t] = -data.contact.dist.min(initial=0.0)
+        depth[t] = (-data.contact.dist).max(initial=0.0)
     return depth

@@ -65,7 +65,7 @@ def test_contacts_belong_to_the_nearest_tip():
 
 
 def test_derivative_of_the_commands_matches_differences():
-    """d q / d (joints, contacts) by implicit differentiation, in double precision; a limit and contacts are active."""
+    """d q / d (joints, contacts) by implicit differentiation, in double precision; a limit and a contact are active."""
     robot, T = load_robot(), 6
     with double_precision():
         q = smooth_motion(T, seed=2)
@@ -73,7 +73,7 @@ def test_derivative_of_the_commands_matches_differences():
         joints = np.asarray(joints_of_robot(q), np.float64)
         points = joints[:, TIPS] + np.array([0.02, 0.0, 0.0])
         fit = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), AS_IT_IS)
-        ones, touch = jnp.ones(T), jnp.asarray(np.tile([0.0, 1.0, 0.0, 0.5], (T, 1)))
+        ones, touch = jnp.ones(T), jnp.asarray(np.tile([0.0, 1.0, 0.0, 0.0], (T, 1)))
         rng = np.random.default_rng(0)
         directions, cotangent = [rng.normal(size=x.shape) for x in (joints, points)], rng.normal(size=(T, 16))
 
