@@ -89,26 +89,22 @@ def arm_residual(robot: Robot) -> Residual:
 
 
 @functools.cache
+def reach_residual(robot: Robot) -> Residual:
+    """r(q [16], HandTargets of one frame): tips, last bones, rest pose."""
+    return functools.partial(_stacked, robot, (_reach,))
+
+
+@functools.cache
 def hand_residual(robot: Robot) -> Residual:
-    """r(q [16], HandTargets of one frame): tips, last bones, pinches, contacts, collisions, rest pose."""
+    """`reach_residual`, and pinches, contacts and collisions."""
+    return functools.partial(_stacked, robot, (_reach, _pinches, _contacts, _collisions))
 
-    def residual(q: Float[Array, " 16"], target: HandTargets) -> tuple[Array, Array]:
-        hand = fingers(robot, q)
-        rest = (q - jnp.asarray(REST_HAND, q.dtype)) * REST_WEIGHT
-        parts = [
-            ((hand.points[:, TIP] - target.tips).ravel(), _per_finger(hand.d_points[:, TIP])),
-            (
-                (hand.directions - target.directions).ravel() * DIRECTION_LEVER,
-                _per_finger(hand.d_directions) * DIRECTION_LEVER,
-            ),
-            _pinches(hand, target),
-            _contacts(hand, target),
-            _collisions(hand),
-            (rest, jnp.eye(len(REST_HAND), dtype=q.dtype) * REST_WEIGHT),
-        ]
-        return tuple(jnp.concatenate(rows) for rows in zip(*parts, strict=True))
 
-    return residual
+def _stacked(robot: Robot, terms: tuple, q: Float[Array, " 16"], target: HandTargets) -> tuple[Array, Array]:
+    hand = fingers(robot, q)
+    rest = (q - jnp.asarray(REST_HAND, q.dtype)) * REST_WEIGHT, jnp.eye(len(REST_HAND), dtype=q.dtype) * REST_WEIGHT
+    parts = [*(term(hand, target) for term in terms), rest]
+    return tuple(jnp.concatenate(rows) for rows in zip(*parts, strict=True))
 
 
 def palm_tips(
@@ -117,6 +113,13 @@ def palm_tips(
     """Vectors wrist to tip and directions of the last bones, in the palm frame, in the order of FINGERS."""
     hand = fingers(robot, q)
     return hand.points[..., TIP, :], hand.directions
+
+
+def _reach(hand: Fingers, target: HandTargets) -> tuple[Array, Array]:
+    tips = (hand.points[:, TIP] - target.tips).ravel()
+    directions = (hand.directions - target.directions).ravel() * DIRECTION_LEVER
+    J = _per_finger(hand.d_points[:, TIP]), _per_finger(hand.d_directions) * DIRECTION_LEVER
+    return jnp.concatenate([tips, directions]), jnp.concatenate(J)
 
 
 def _pinches(hand: Fingers, target: HandTargets) -> tuple[Array, Array]:
@@ -135,7 +138,7 @@ def _contacts(hand: Fingers, target: HandTargets) -> tuple[Array, Array]:
     return weight * (distance - TIP_RADIUS), _per_finger(weight[:, None, None] * rows[:, None])
 
 
-def _collisions(hand: Fingers) -> tuple[Array, Array]:
+def _collisions(hand: Fingers, _: HandTargets) -> tuple[Array, Array]:
     """Neighbours, and thumb and fingers, stay out of each other: bones, and round ends and last boxes."""
     bones = _NEIGHBOURS + _OPPOSED
     points = np.array(bones)

@@ -57,7 +57,7 @@ def test_open_hand_and_fist():
     trajectory = retarget(hand_pose([open_hand] * 30 + [fist] * 30))
     fingers = np.asarray(trajectory.qpos)[:, 6:18].reshape(-1, 3, 4)
     flexion = fingers[..., 1:].sum(-1)
-    assert (flexion[5] < 1.0).all(), "straight human fingers, straight robot fingers"
+    assert (flexion[5] < 1.2).all(), "straight human fingers, straight robot fingers"
     assert (flexion[-5] > 3.0).all(), "a fist stays a fist"
 
 
