@@ -364,6 +364,7 @@ def predict() -> dict:
 
 def retarget() -> dict:
     return {
+        "side": "right",  # of the robot's hand: right, left; a human hand of the other side is mirrored
         "scale": "fit",  # robot hand / human hand: fit from the finger lengths, or a number
         "iterations": 6,  # of the optimiser, over the whole trajectory
         "smoothness": 1.0,  # multiplies the cost of joint acceleration
@@ -376,4 +377,5 @@ def replay() -> dict:
         "width": 640,  # pixels
         "height": 480,  # pixels
         "substep": 0.002,  # seconds, MuJoCo's time step
+        "meshes": "",  # a checkout of MuJoCo Menagerie, whose meshes of the robot are shown; empty: primitives
     }

@@ -23,7 +23,7 @@ from amt.structs import Prediction, Trajectory
 from amt.viz.report import Picture, Report, write_report
 
 if TYPE_CHECKING:
-    from amt.robot import Replay
+    from amt.robot import Replay, Robot
 
 FILES = {
     "trajectory.npz": "commands, joint limits and all predictions as arrays",
@@ -71,6 +71,8 @@ def process(source: Source, clip_camera: ClipCamera, config, workdir: Path) -> d
             from amt.models import weights
             from amt.robot import build_scene, load_robot, replay, retarget
 
+            robot = load_robot(config.retarget.side)
+            scene = build_scene(robot=robot, timestep=config.replay.substep, meshes=config.replay.meshes)
             predictor = load_predictor(config.predict.checkpoint)
             expected = weights.architecture(config.to_dict())
             weights.check_architecture(predictor.settings, expected, str(weights.resolve(config.predict.checkpoint)))
@@ -81,7 +83,7 @@ def process(source: Source, clip_camera: ClipCamera, config, workdir: Path) -> d
         with seconds("retarget"):
             trajectory = retarget(
                 prediction.hand,
-                None,
+                robot,
                 config.retarget.scale,
                 fps=rate(stamps, source.fps),
                 T_world_camera=clip_camera.camera.T_world_camera,
@@ -89,16 +91,15 @@ def process(source: Source, clip_camera: ClipCamera, config, workdir: Path) -> d
                 steps=config.retarget.iterations,
             ).replace(time=stamps)
         with seconds("replay"):
-            played = replay(trajectory, build_scene(timestep=config.replay.substep))
-        figures = measure(source, prediction, trajectory, played, config)
-        limits = load_robot().limits
-        write_trajectory(folder / "trajectory.npz", trajectory, prediction, limits)
+            played = replay(trajectory, scene)
+        figures = measure(source, prediction, trajectory, played, robot, config)
+        write_trajectory(folder / "trajectory.npz", trajectory, prediction, robot.limits)
         write_commands(folder / "commands.csv", trajectory)
         with seconds("overlay"):
             overlay = film_overlay(folder, source, prediction, figures["frames_per_s"])
         with seconds("render"):
-            robot, note = film_replay(folder, played, trajectory, prediction, config.replay)
-        figures["replay_film"] = bool(robot)
+            stills, note = film_replay(folder, played, trajectory, prediction, robot, config.replay)
+        figures["replay_film"] = bool(stills)
         figures |= {f"{stage}_s": value for stage, value in seconds.items()}
         figures["total_s"] = sum(seconds.values())
         write_report(
@@ -108,13 +109,13 @@ def process(source: Source, clip_camera: ClipCamera, config, workdir: Path) -> d
                 summary=summary(figures),
                 warnings=warnings(figures, clip_camera),
                 overlay=overlay,
-                replay=robot,
+                replay=stills,
                 replay_note=note,
                 trajectory=trajectory,
-                limits=limits,
+                limits=robot.limits,
                 objects=object_rows(prediction),
                 contacts=contact_rows(prediction),
-                files={name: text for name, text in FILES.items() if robot or name != "replay.mp4"},
+                files={name: text for name, text in FILES.items() if stills or name != "replay.mp4"},
                 configuration=str(config),
             ),
         )
@@ -168,17 +169,19 @@ def see(source: Source, predictor, camera, is_left: bool | None = None) -> tuple
     return np.concatenate(stamps), prediction
 
 
-def measure(source: Source, prediction: Prediction, trajectory: Trajectory, played: "Replay", config) -> dict[str, Any]:
+def measure(
+    source: Source, prediction: Prediction, trajectory: Trajectory, played: "Replay", robot: "Robot", config
+) -> dict[str, Any]:
     """Figures of sight, commands and replay; commands outside the limits are never written."""
-    from amt.robot import load_robot, retarget_errors
+    from amt.robot import mirrors, retarget_errors
 
     hand, valid = prediction.hand, np.asarray(prediction.hand.valid)
-    limits, qpos = load_robot().limits, np.asarray(trajectory.qpos)
+    limits, qpos = robot.limits, np.asarray(trajectory.qpos)
     margin = np.minimum(qpos - limits[:, 0], limits[:, 1] - qpos).min()
     if not (np.isfinite(qpos).all() and margin >= 0):
         raise RuntimeError(f"commands leave the joint limits by {-margin:.3g} rad")
     T_world_camera = prediction.camera.T_world_camera
-    errors = retarget_errors(trajectory, hand, None, config.retarget.scale, T_world_camera=T_world_camera)
+    errors = retarget_errors(trajectory, hand, robot, config.retarget.scale, T_world_camera=T_world_camera)
     seen = prediction.objects.valid & valid[:, None]
     return {
         "input": str(source.path),
@@ -189,6 +192,7 @@ def measure(source: Source, prediction: Prediction, trajectory: Trajectory, play
         "height_px": source.height,
         "hand_found_share": float(valid.mean()),
         "left_hand_share": float(hand.is_left[valid].mean()),
+        "mirrored": mirrors(robot, hand),
         "hand_distance_m": float(np.median(hand.joints[valid, 0, 2])),
         "joint_confidence": float(prediction.joint_confidence[valid].mean()),
         "objects_per_frame": float(seen.sum(-1).mean()),
@@ -217,7 +221,7 @@ def film_overlay(folder: Path, source: Source, prediction: Prediction, fps: floa
 
 
 def film_replay(
-    folder: Path, played: "Replay", trajectory: Trajectory, prediction: Prediction, settings
+    folder: Path, played: "Replay", trajectory: Trajectory, prediction: Prediction, robot: "Robot", settings
 ) -> tuple[list[Picture], str]:
     """The film's stills, or none and the line that says why."""
     from amt.robot import RenderUnavailable
@@ -228,9 +232,9 @@ def film_replay(
     fps = min(REPLAY_FPS, rate(played.time, REPLAY_FPS))
     try:
         with Progress(replay_frames(played, fps), "replay frames") as progress:
-            size = {"width": settings.width, "height": settings.height}
+            look = {"width": settings.width, "height": settings.height, "robot": robot, "meshes": settings.meshes}
             path = folder / "replay.mp4"
-            pictures = replay_film(path, played, trajectory, prediction, fps=fps, update=progress.update, **size)
+            pictures = replay_film(path, played, trajectory, prediction, fps=fps, update=progress.update, **look)
     except RenderUnavailable as error:
         print(f"replay.mp4 is left out: {error}", file=sys.stderr)
         return [], f"replay.mp4 is left out: {error}"
@@ -265,8 +269,8 @@ def warnings(figures: dict[str, Any], clip_camera: ClipCamera) -> list[str]:
     if figures["hand_found_share"] < 1:
         lost = 1 - figures["hand_found_share"]
         notes.append(f"No hand was found in {lost:.1%} of the frames: there the robot holds its last command.")
-    if figures["left_hand_share"] > 0.5:
-        notes.append("The hand is a left one and the robot's a right one: the robot does the mirror image.")
+    if figures["mirrored"]:
+        notes.append("The robot's hand is of the other side (retarget.side): it does the mirror image.")
     if figures["retarget_wrist_position_mm"] > 20:
         notes.append("The robot does not reach the human's wrist: the motion is large, or its distance is wrong.")
     if figures["replay_self_contact_share"] > 0:

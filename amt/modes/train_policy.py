@@ -48,9 +48,7 @@ def run(config, workdir: Path) -> dict:
     learned, held_out = (watched(config, observer, path, folder, part) for part in (config.data.part, "val"))
     policy = build_policy(config.fusion, config.actions, config.train.blocks.to_dict())
     if not any(v.lesson.share or not v.lesson.ycb_id for v in held_out):
-        raise UserError(
-            f"{config.data.root}: the teacher fails in all videos that are held out"
-        )
+        raise UserError(f"{config.data.root}: the teacher fails in all videos that are held out")
     batches = [to_batch(video, config.actions.num_steps) for video in learned]
     params["policy"] = fresh_policy(policy, config.seed, batches[0])
     mesh = sharding.make_mesh(**config.mesh)

@@ -6,8 +6,8 @@ from amt.robot.human import HandFit
 from amt.robot.kinematics import forward
 from amt.robot.model import Robot, load_robot
 from amt.robot.render import RenderUnavailable, render
-from amt.robot.replay import Replay, replay
-from amt.robot.retarget import human_tips, retarget, retarget_errors
+from amt.robot.replay import Replay, replay, self_depth
+from amt.robot.retarget import human_tips, mirrors, retarget, retarget_errors
 from amt.robot.scene import Part, SceneObject, build_scene
 
 __all__ = [
@@ -24,8 +24,10 @@ __all__ = [
     "forward",
     "human_tips",
     "load_robot",
+    "mirrors",
     "render",
     "replay",
     "retarget",
     "retarget_errors",
+    "self_depth",
 ]

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from amt.errors import UserError
 from amt.robot.human import HandFit, fit_scale, hand_targets
 from amt.robot.model import NUM_ARM_JOINTS, Robot
-from amt.robot.residuals import REST_HAND, hand_residual, joint_box
+from amt.robot.residuals import REST_HAND, joint_box, reach_residual
 from amt.robot.solver import solve_pose
 
 NUM_FRAMES, ROUNDS, FIRST_STEPS, STEPS = 64, 8, 20, 4
@@ -20,7 +20,7 @@ MAX_OFFSET, MAX_ANGLE = 0.05, 0.35  # metres along each axis; radians about each
 
 
 def fit_hand(robot: Robot, joints: Float[np.ndarray, "T 21 3"], scale: float | str = "fit") -> HandFit:
-    """The fit of one person's right hand, from joints of a motion (any frame, metres).
+    """The fit of one person's hand, of the robot's side, from joints of a motion (any frame, metres).
 
     scale: 'fit' is robot finger length over human finger length; or the number itself. The transform alternates
     between solving 64 frames and a Gauss-Newton step in which their joints move along (variable projection).
@@ -36,7 +36,7 @@ def fit_hand(robot: Robot, joints: Float[np.ndarray, "T 21 3"], scale: float | s
 
 @functools.partial(jax.jit, static_argnames="robot")
 def _align(robot: Robot, joints: Array, scale: Array) -> HandFit:
-    residual = hand_residual(robot)
+    residual = reach_residual(robot)  # pinches and collisions pull fingertips away from where they are wanted
     lower, upper = jnp.asarray(joint_box(robot)[NUM_ARM_JOINTS:], jnp.float32).T
     held = jnp.diag(jnp.array([TILT_LEVER] * 3 + [SHIFT_WEIGHT] * 3) ** 2) * len(joints)
     bound = jnp.array([MAX_ANGLE] * 3 + [MAX_OFFSET] * 3)
@@ -45,9 +45,7 @@ def _align(robot: Robot, joints: Array, scale: Array) -> HandFit:
         return HandFit(scale, _rotation(placed[:3]), placed[3:])
 
     def wanted(frame, placed):
-        # Only reach counts here: pinches pull fingertips away from where they are wanted.
-        targets = hand_targets(frame, fit_of(placed))
-        return targets.replace(pinch=jnp.zeros_like(targets.pinch))
+        return hand_targets(robot, frame, fit_of(placed))
 
     def solve(placed, q, steps):
         return jax.vmap(lambda frame, q: solve_pose(residual, wanted(frame, placed), q, lower, upper, steps))(joints, q)

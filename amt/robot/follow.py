@@ -20,11 +20,11 @@ FIRST_STEPS = 12
 
 @flax.struct.dataclass
 class Motion:
-    """What is asked of T frames: joints of a right hand in the base frame, and how they are to be followed.
+    """What is asked of T frames: joints of a hand in the base frame, and how they are to be followed.
 
-    `weight` 0 is padding at the end. `smoothness` multiplies the cost of acceleration that ends in a frame, 1 is
-    usual. `rate` is the joints' largest step between frames, radians. `contacts` in the base frame, one point a
-    finger in robot order; `contact_weight` 0 is no contact.
+    The hand is of the robot's side. `weight` 0 is padding at the end. `smoothness` multiplies the cost of acceleration
+    that ends in a frame, 1 is usual. `rate` is the joints' largest step between frames, radians. `contacts` in the base
+    frame, one point a finger in robot order; `contact_weight` 0 is no contact.
     """
 
     joints: Float[Array, "T 21 3"]
@@ -43,7 +43,7 @@ def follow(
 
     Differentiable with respect to `motion` and `fit`: `solver.solve_trajectory` says how.
     """
-    targets = jax.vmap(lambda *frame: hand_targets(frame[0], fit, *frame[1:]))(
+    targets = jax.vmap(lambda *frame: hand_targets(robot, frame[0], fit, *frame[1:]))(
         motion.joints, motion.contacts, motion.contact_weight
     )
     arm, hand = problems(robot, targets, motion)

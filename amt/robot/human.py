@@ -1,7 +1,8 @@
 """What the human hand asks of the robot: palm pose and fingertips, from 21 joints alone.
 
 The human palm frame is built like the robot's `wrist` frame: origin in the wrist joint, z towards the middle
-knuckle, y towards the index side, x out of the palm. Little finger: the Allegro has none, it is left out.
+knuckle, x out of the palm, and so y towards the index finger of a right hand, away from that of a left one. Little
+finger: the Allegro has none, it is left out.
 
 A `HandFit` says how the one lies in the other. The Allegro's thumb sits lower in its palm and is shorter for its
 fingers than a human's; laid wrist on wrist, scaled thumb tips are out of its reach. So the human's wrist goes to a
@@ -61,14 +62,15 @@ class HandTargets:
 
 
 def hand_targets(
+    robot: Robot,
     joints: Float[Array, "*batch 21 3"],
     fit: HandFit,
     contacts: Float[Array, "*batch 4 3"] | None = None,
     contact_weight: Float[Array, "*batch 4"] | None = None,
 ) -> HandTargets:
-    """Targets from the joints of a right hand in a base frame, metres. Degenerate joints give finite numbers."""
+    """Targets from joints of a hand of the robot's side in a base frame, metres; finite for degenerate ones, too."""
     xp = joints.__array_namespace__()
-    palm = palm_rotation(joints)
+    palm = palm_rotation(joints, robot.side)
     # Rows are vectors: v @ R is R^T v, from the base frame to the palm's; @ rotation.T goes on to the robot's.
     into = palm @ xp.swapaxes(fit.rotation, -1, -2)
     human_wrist = joints[..., WRIST, :]
@@ -106,11 +108,12 @@ def finger_contacts(
     return np.where(near[..., None], chosen, 0.0), weight
 
 
-def palm_rotation(joints: Float[Array, "*batch 21 3"]) -> Float[Array, "*batch 3 3"]:
-    """R_world_palm (or R_camera_palm: the frame of `joints`) of a right hand."""
+def palm_rotation(joints: Float[Array, "*batch 21 3"], side: str) -> Float[Array, "*batch 3 3"]:
+    """R_world_palm (or R_camera_palm: the frame of `joints`) of a right or left hand."""
     xp = joints.__array_namespace__()
     z = _unit(joints[..., MIDDLE_MCP, :] - joints[..., WRIST, :])
-    x = _unit(xp.cross(joints[..., INDEX_MCP, :] - joints[..., LITTLE_MCP, :], z))
+    first, last = (INDEX_MCP, LITTLE_MCP) if side == "right" else (LITTLE_MCP, INDEX_MCP)
+    x = _unit(xp.cross(joints[..., first, :] - joints[..., last, :], z))
     return xp.stack([x, xp.cross(z, x), z], axis=-1)
 
 

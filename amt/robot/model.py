@@ -50,10 +50,11 @@ FRAMES = {
 class Robot:
     """A tree of bodies, each with at most one hinge; joints in robot order, bodies parents first.
 
-    `body_joint` is -1 for a body that is fixed to its parent; `body_axis` is the hinge's axis in the body's
-    frame. Compared and hashed by identity, so that it can be a static argument of `jax.jit`.
+    `side` is its hand's, right or left. `body_joint` is -1 for a body that is fixed to its parent; `body_axis` is the
+    hinge's axis in the body's frame. Compared and hashed by identity, so that it can be a static argument of `jax.jit`.
     """
 
+    side: str
     joint_names: tuple[str, ...]
     limits: Float[np.ndarray, "22 2"]
     max_velocity: Float[np.ndarray, " 22"]
@@ -103,6 +104,7 @@ def load_robot(side: str = "right") -> Robot:
     axis_of = {joint["body"]: joint["axis"] for joint in joints}
     num_hand = len(joints) - NUM_ARM_JOINTS
     return Robot(
+        side=side,
         joint_names=tuple(joint["name"] for joint in joints),
         limits=np.array([joint["range"] for joint in joints]),
         max_velocity=np.array([ARM_MAX_VELOCITY] * NUM_ARM_JOINTS + [HAND_MAX_VELOCITY] * num_hand),

@@ -1,4 +1,4 @@
-"""Plays commands in MuJoCo C: does the robot follow them, and does it touch itself?"""
+"""Commands in MuJoCo C: does the robot follow them, and does it touch itself?"""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from amt.errors import UserError
-from amt.robot.model import FINGERS, NUM_JOINTS
+from amt.robot.model import FINGERS, NUM_JOINTS, Robot
 from amt.robot.scene import build_scene
 from amt.structs import Trajectory
 
@@ -102,3 +102,14 @@ def _touch(model, data, robot_body, part) -> np.ndarray:
             found[part[robot]] += force[0]
             found[5] = max(found[5], force[0])
     return found
+
+
+def self_depth(qpos: Float[np.ndarray, "T 22"], robot: Robot | None = None) -> Float[np.ndarray, " T"]:
+    """How deep links of the robot are in each other in these poses, metres; 0 where they are not."""
+    model = build_scene(robot=robot, table=False).compile()
+    data, depth = mujoco.MjData(model), np.zeros(len(qpos))
+    for t, pose in enumerate(qpos):
+        data.qpos[:] = pose
+        mujoco.mj_fwdPosition(model, data)
+        depth[t] = (-data.contact.dist).max(initial=0.0)
+    return depth

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from amt.errors import UserError
+from amt.geometry.mirror import mirror_points
 from amt.robot.alignment import fit_hand
 from amt.robot.follow import Motion, follow
 from amt.robot.human import LEVEL_CAMERA, HandFit, finger_contacts, hand_targets
@@ -60,14 +61,14 @@ def retarget(
     steps: iterations of the whole-trajectory solve.
 
     Commands are strictly inside the joint limits and keep the joints' maximum velocities. While `hand.valid`
-    is False the robot holds its last command (before the first valid frame: the first one). A left hand (most
-    valid frames `is_left`) is mirrored through the camera's plane x = 0 and then followed as a right hand,
-    because the robot's hand is a right one: the robot does the mirror image of the motion.
+    is False the robot holds its last command (before the first valid frame: the first one). A hand of the other
+    side than the robot's (`mirrors`) is mirrored through the camera's plane x = 0 first: the robot does the mirror
+    image of the motion.
 
     Raises UserError when no frame is valid, for joints that are not finite, and for arguments out of range.
     """
     robot = robot or load_robot()
-    joints, valid = _world_joints(hand, T_world_camera)
+    joints, valid = _world_joints(robot, hand, T_world_camera)
     if not fps > 0:
         raise UserError(f"retarget: fps must be positive, got {fps}")
     if not smoothness > 0:
@@ -81,11 +82,11 @@ def retarget(
     seen = np.flatnonzero(valid)
     limits = joint_box(robot).astype(np.float32)
     fit = _fit(robot, joints[seen], scale)
-    targets = hand_targets(joints[seen], fit)
+    targets = hand_targets(robot, joints[seen], fit)
     T_base_world, q_arm = place_base(
         robot, targets.wrist_pos, targets.wrist_rot, limits[:NUM_ARM_JOINTS], T_base_world, base_height
     )
-    touched, touch = _contacts(hand, contacts, joints, T_world_camera)
+    touched, touch = _contacts(robot, hand, contacts, joints, T_world_camera)
 
     # Pad by repeating the last frame with weight 0. What spans a gap is not accelerated.
     padded = np.minimum(np.arange(-(-len(seen) // BUCKET) * BUCKET), len(seen) - 1)
@@ -129,9 +130,9 @@ def retarget_errors(
     `fingertip_direction_deg` (the last bone). Give the arguments that `retarget` was given.
     """
     robot = robot or load_robot()
-    joints, valid = _world_joints(hand, T_world_camera)
+    joints, valid = _world_joints(robot, hand, T_world_camera)
     seen = np.flatnonzero(valid)
-    target = hand_targets(joints[seen], _fit(robot, joints[seen], scale))
+    target = hand_targets(robot, joints[seen], _fit(robot, joints[seen], scale))
     wrist, tips, directions = _reached(robot, np.asarray(trajectory.qpos)[seen])
     T = np.asarray(trajectory.T_base_world, np.float64)
     position = target.wrist_pos @ T[:3, :3].T + T[:3, 3]
@@ -154,29 +155,34 @@ def human_tips(
     hand: HandPose,
     T_base_world: Float[np.ndarray, "4 4"],
     T_world_camera: Float[np.ndarray, "*T 4 4"] | None = None,
+    robot: Robot | None = None,
 ) -> Float[np.ndarray, "T 5 3"]:
-    """The human's own fingertips (thumb to little finger) in the robot's base frame, mirrored for a left
-    hand."""
-    tips = _world_joints(hand, T_world_camera)[0][:, [4, 8, 12, 16, 20]]
+    """The human's own fingertips (thumb to little finger) in the robot's base frame, mirrored where `retarget` is."""
+    tips = _world_joints(robot or load_robot(), hand, T_world_camera)[0][:, [4, 8, 12, 16, 20]]
     return tips @ T_base_world[:3, :3].T + T_base_world[:3, 3]
 
 
-def _world_joints(hand: HandPose, T_world_camera) -> tuple[np.ndarray, np.ndarray]:
-    """Joints of a right hand in the world [T,21,3], and validity [T]."""
+def mirrors(robot: Robot, hand: HandPose) -> bool:
+    """Whether the hand (by most of its valid frames) is of the other side, so that the robot does the mirror image."""
+    is_left = np.asarray(hand.is_left)[np.asarray(hand.valid, bool)]
+    return bool(is_left.sum() > is_left.size / 2) != (robot.side == "left")
+
+
+def _world_joints(robot: Robot, hand: HandPose, T_world_camera) -> tuple[np.ndarray, np.ndarray]:
+    """Joints of a hand of the robot's side in the world [T,21,3], and validity [T]."""
     joints, valid = np.array(hand.joints, np.float32), np.asarray(hand.valid, bool)
     if joints.ndim != 3 or joints.shape[1:] != (21, 3) or valid.shape != joints.shape[:1]:
         raise UserError(f"retarget: hand.joints must be [T,21,3] and hand.valid [T], got {joints.shape}, {valid.shape}")
     bad = np.flatnonzero(valid & ~np.isfinite(joints).all((1, 2)))
     if bad.size:
         raise UserError(f"retarget: hand.joints of frame {bad[0]} are not finite although the frame is valid")
-    return _to_world(joints, hand, T_world_camera), valid
+    return _to_world(robot, joints, hand, T_world_camera), valid
 
 
-def _to_world(points: np.ndarray, hand: HandPose, T_world_camera) -> np.ndarray:
-    """Points [T,n,3] of the camera frame in the world; mirrored when the hand is a left one."""
-    valid = np.asarray(hand.valid, bool)
-    if np.asarray(hand.is_left)[valid].sum() > valid.sum() / 2:
-        points = points * np.array([-1, 1, 1], points.dtype)
+def _to_world(robot: Robot, points: np.ndarray, hand: HandPose, T_world_camera) -> np.ndarray:
+    """Points [T,n,3] of the camera frame in the world, mirrored if the robot `mirrors` the hand."""
+    if mirrors(robot, hand):
+        points = mirror_points(points)
     T = np.asarray(LEVEL_CAMERA if T_world_camera is None else T_world_camera, np.float32)
     if T.shape not in ((4, 4), (len(points), 4, 4)):
         raise UserError(f"retarget: T_world_camera must be [4,4] or [{len(points)},4,4], got {list(T.shape)}")
@@ -200,7 +206,7 @@ def _fit(robot: Robot, joints: np.ndarray, scale: float | str | HandFit) -> Hand
     return fit_hand(robot, joints, scale)
 
 
-def _contacts(hand: HandPose, contacts: Contacts | None, joints: np.ndarray, T_world_camera) -> tuple:
+def _contacts(robot: Robot, hand: HandPose, contacts: Contacts | None, joints: np.ndarray, T_world_camera) -> tuple:
     """The point that each finger touches in the world [T,4,3], and its weight [T,4]."""
     if contacts is None:
         return np.zeros((len(joints), 4, 3), np.float32), np.zeros((len(joints), 4), np.float32)
@@ -213,7 +219,7 @@ def _contacts(hand: HandPose, contacts: Contacts | None, joints: np.ndarray, T_w
     usable = (np.asarray(contacts.kind) != 0) & np.isfinite(points).all(-1)
     points = np.where(usable[..., None], points, 0.0)
     confidence = np.where(usable, confidence, 0.0)
-    return finger_contacts(joints, _to_world(points, hand, T_world_camera), confidence)
+    return finger_contacts(joints, _to_world(robot, points, hand, T_world_camera), confidence)
 
 
 def _angle(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,16 +1,18 @@
-"""MuJoCo scenes with the robot, built by name with MjSpec: primitives only, so no mesh files are needed.
+"""MuJoCo scenes with the robot, built by name with MjSpec: primitives, so no mesh files are needed (but see `meshes`).
 
 The scene's world is the robot's base frame: metres, z up, the table's top at z = 0.
 """
 
 import dataclasses
 from collections.abc import Iterable
+from pathlib import Path
 
 import mujoco
 import numpy as np
 from jaxtyping import Float
 
 from amt.errors import UserError
+from amt.robot.meshes import add_meshes
 from amt.robot.model import ADAPTER_THICKNESS, FINGERS, FRAMES, PALM_HEIGHT, Robot, load_robot
 
 SHAPES = {"box": 3, "cylinder": 2, "capsule": 2, "sphere": 1}  # shape: how many sizes it has
@@ -23,6 +25,7 @@ THUMB_RGBA = (0.33, 0.2, 0.2, 1.0)  # told apart from the fingers in a picture
 # Armature stands for the rotors of the geared finger motors; Menagerie has none, which needs smaller steps.
 HAND_ARMATURE = 0.001
 CAMERA, HAND_CAMERA = "overview", "hand"
+SHOWN, HIDDEN = 0, 3  # groups of geoms
 
 # Neighbours that overlap by construction: one joint apart (MuJoCo leaves parent and child out by itself).
 _OVERLAPS = [
@@ -80,14 +83,16 @@ def build_scene(
     table: bool = True,
     self_collision: bool = True,
     timestep: float = 0.002,
+    meshes: str | Path = "",
 ) -> mujoco.MjSpec:
     """The robot on a table, with lights, `objects`, and the cameras `overview` and `hand`.
 
     Compile it with `.compile()`. Joints come first in `qpos`, in robot order; so do the 22 position actuators
     in `ctrl` (radians), with the gains of MuJoCo Menagerie. Gravity is compensated on the robot. Sites carry
     the names of `model.FRAMES`. `self_collision=False` leaves only contacts of the robot with the table and
-    objects. `timestep` in seconds.
-    Raises UserError for an unknown shape, a wrong number of sizes or a name that appears twice.
+    objects. `timestep` in seconds. `meshes` is a checkout of MuJoCo Menagerie, whose meshes are then seen instead of
+    the robot's primitives; those still are what collides (group 3).
+    Raises UserError for an unknown shape, a wrong number of sizes, a name that appears twice or a missing mesh.
     """
     robot = robot or load_robot()
     spec = mujoco.MjSpec()
@@ -96,7 +101,9 @@ def build_scene(
     spec.option.timestep = timestep
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     _add_surroundings(spec, table)
-    _add_robot(spec, robot, self_collision)
+    _add_robot(spec, robot, self_collision, HIDDEN if meshes else SHOWN)
+    if meshes:
+        add_meshes(spec, robot.side, meshes)
     names = set(robot.body_names) | {"table"}
     for item in objects:
         if item.name in names:
@@ -151,7 +158,7 @@ def _add_surroundings(spec: mujoco.MjSpec, table: bool) -> None:
         )
 
 
-def _add_robot(spec: mujoco.MjSpec, robot: Robot, self_collision: bool) -> None:
+def _add_robot(spec: mujoco.MjSpec, robot: Robot, self_collision: bool, group: int) -> None:
     facts = robot.facts
     bodies = {"world": spec.worldbody}
     joint_of = {joint["body"]: joint for joint in facts["joints"]}
@@ -190,6 +197,7 @@ def _add_robot(spec: mujoco.MjSpec, robot: Robot, self_collision: bool) -> None:
             contype=2,
             conaffinity=affinity,
             mass=0.0,
+            group=group,
         )
     # What is only seen: a shell for the fixed base, and the adapter between flange and palm.
     bodies["base"].add_geom(
@@ -199,6 +207,7 @@ def _add_robot(spec: mujoco.MjSpec, robot: Robot, self_collision: bool) -> None:
         rgba=ARM_RGBA,
         contype=0,
         conaffinity=0,
+        group=group,
     )
     bodies["palm"].add_geom(
         type=mujoco.mjtGeom.mjGEOM_CYLINDER,

@@ -3,9 +3,9 @@
     stream = start(robot, joints, fit, q)
     stream, q = step(robot, stream, joints, fit, rate)    # for each frame
 
-Joints are a right hand's in the robot's base frame (metres), `fit` comes from `fit_hand` on a few seconds of the same
-person, and the first `q`, like the base, from `retarget` on them. The filter is one-euro (Casiez et al. 2012): a
-low-pass whose cutoff rises with speed, so that slow motion is calm and fast motion late by a frame at most.
+Joints are those of a hand of the robot's side in its base frame (metres), `fit` comes from `fit_hand` on a few seconds
+of the same person, and the first `q`, like the base, from `retarget` on them. The filter is one-euro (Casiez et al.
+2012): a low-pass whose cutoff rises with speed, so that slow motion is calm and fast motion late by a frame at most.
 """
 
 import functools
@@ -40,7 +40,7 @@ class Stream:
 @functools.partial(jax.jit, static_argnames="robot")
 def start(robot: Robot, joints: Float[Array, "21 3"], fit: HandFit, q: Float[Array, " 22"]) -> Stream:
     """A stream whose robot stands where the first frame wants it, near `q`; `command` is that pose."""
-    command = _solve(robot, hand_targets(joints, fit), q, jnp.full_like(q, jnp.inf), 0.0, START_STEPS)
+    command = _solve(robot, hand_targets(robot, joints, fit), q, jnp.full_like(q, jnp.inf), 0.0, START_STEPS)
     return Stream(joints, jnp.zeros(21, joints.dtype), command)
 
 
@@ -58,7 +58,7 @@ def step(
     moved = jnp.sqrt(jnp.sum(change**2, axis=-1) + 1e-12) * FPS
     speed = stream.speed + _share(jnp.full_like(moved, CUTOFF_OF_SPEED)) * (moved - stream.speed)
     filtered = stream.joints + _share(MIN_CUTOFF + SPEED_CUTOFF * speed)[:, None] * change
-    command = _solve(robot, hand_targets(filtered, fit), stream.command, rate, ANCHOR, STEPS)
+    command = _solve(robot, hand_targets(robot, filtered, fit), stream.command, rate, ANCHOR, STEPS)
     new = Stream(filtered, speed, command)
     stream = jax.tree.map(lambda new, old: jnp.where(valid, new, old), new, stream)
     return stream, stream.command

@@ -8,7 +8,7 @@ import numpy as np
 from amt import hand as hand_models
 from amt.data import ycb
 from amt.inference.video import VideoWriter
-from amt.robot import Replay, SceneObject, build_scene, human_tips, render
+from amt.robot import Replay, Robot, SceneObject, build_scene, human_tips, load_robot, mirrors, render
 from amt.structs import Prediction, Trajectory
 from amt.viz.overlay import draw_overlay
 from amt.viz.report import Picture, contact_sheet
@@ -51,13 +51,13 @@ def ghost_objects(prediction: Prediction) -> list[SceneObject]:
     return [SceneObject(NAMES[i], "box", tuple(half.tolist()), ghost=True) for i, half in halves.items()]
 
 
-def ghost_poses(prediction: Prediction, T_base_world: np.ndarray) -> dict[str, np.ndarray]:
+def ghost_poses(prediction: Prediction, T_base_world: np.ndarray, robot: Robot | None = None) -> dict[str, np.ndarray]:
     """T_base_object [T,4,4] of `ghost_objects`; where an object is not seen it stays where it was seen last.
 
-    The motion of a left hand is mirrored for the robot (`retarget`), so its objects are mirrored with it.
+    Where the motion is mirrored for the robot (`retarget`), objects are mirrored with it.
     """
     hand, objects = prediction.hand, prediction.objects
-    mirror = np.diag([-1.0, 1, 1, 1]) if hand.is_left[hand.valid].mean() > 0.5 else np.eye(4)
+    mirror = np.diag([-1.0, 1, 1, 1]) if mirrors(robot or load_robot(), hand) else np.eye(4)
     T_base_camera = T_base_world @ np.asarray(prediction.camera.T_world_camera, np.float64)
     poses = {}
     for item in ghost_objects(prediction):
@@ -81,22 +81,24 @@ def replay_film(
     width: int,
     height: int,
     fps: float,
+    robot: Robot | None = None,
+    meshes: str = "",
     stills: int = 8,
     update: Callable[[], None] = lambda: None,
 ) -> list[Picture]:
     """Renders what MuJoCo simulated; the human's fingertips and objects are seen as translucent ghosts.
 
-    Raises `RenderUnavailable` where the machine cannot render.
+    `meshes` as in `build_scene`. Raises `RenderUnavailable` where the machine cannot render.
     """
     T_base_world = np.asarray(trajectory.T_base_world, np.float64)
-    tips = human_tips(prediction.hand, T_base_world, prediction.camera.T_world_camera)
+    tips = human_tips(prediction.hand, T_base_world, prediction.camera.T_world_camera, robot)
     images = render(
         played,
-        build_scene(ghost_objects(prediction)),
+        build_scene(ghost_objects(prediction), robot, meshes=meshes),
         width,
         height,
         fps,
-        ghosts=ghost_poses(prediction, T_base_world),
+        ghosts=ghost_poses(prediction, T_base_world, robot),
         points=tips,
         valid=np.asarray(trajectory.valid),
     )

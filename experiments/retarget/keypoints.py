@@ -14,10 +14,9 @@ import time
 
 import jax
 import jax.numpy as jnp
-import mujoco
 import numpy as np
 
-from amt.robot import Motion, build_scene, fit_hand, follow, load_robot
+from amt.robot import Motion, fit_hand, follow, load_robot, self_depth
 from amt.robot.human import TIPS, hand_targets
 from amt.robot.residuals import REST_HAND, TIP_RADIUS, palm_tips
 from amt.robot.streaming import start, step
@@ -25,6 +24,7 @@ from amt.robot.streaming import start, step
 FPS, MAX_VELOCITY = 30.0, 3.14
 ARM = np.array([np.pi, -1.6, 1.7, -1.57, 1.57, 0.0])  # the hand hangs still in front of the base
 MAX_LAG, PINCH, CLOSED = 8, 0.03, 0.005
+DEPTHS = (0.002, 0.005)  # metres that links are in each other
 
 
 def motion_of(joints: np.ndarray) -> Motion:
@@ -44,21 +44,10 @@ def lag(followed: np.ndarray, wanted: np.ndarray) -> int:
     return max(shifts, key=lambda k: np.sum(a[middle] * b[middle.start + k : middle.stop + k]))
 
 
-def self_contact(robot, q: np.ndarray, depth: float = 0.002) -> float:
-    """Share of frames in which MuJoCo finds links of the hand deeper than `depth` in each other."""
-    model = build_scene(robot=robot, table=False).compile()
-    data, count = mujoco.MjData(model), 0
-    for row in q:
-        data.qpos[:22] = row
-        mujoco.mj_fwdPosition(model, data)
-        count += bool((data.contact.dist[: data.ncon] < -depth).any())
-    return count / len(q)
-
-
 def report(name: str, robot, joints: np.ndarray, fit, q: np.ndarray) -> None:
     """One row of the table; joints and errors of the hand only, since the file has no path of the wrist."""
     hand = q[:, 6:]
-    wanted = hand_targets(joints, fit).tips
+    wanted = hand_targets(robot, joints, fit).tips
     tips = np.asarray(palm_tips(robot, jnp.asarray(hand))[0])
     error = 1e3 * np.linalg.norm(tips - wanted, axis=-1)
     closed = []
@@ -69,9 +58,11 @@ def report(name: str, robot, joints: np.ndarray, fit, q: np.ndarray) -> None:
     jitter = np.abs(np.diff(hand, n=2, axis=0)).mean()
     fastest = np.abs(np.diff(q, axis=0)).max() * FPS
     margin = np.minimum(q - robot.limits[:, 0], robot.limits[:, 1] - q).min()
+    depth = self_depth(q, robot)
+    inside = " / ".join(f"{100 * (depth > limit).mean():.1f} %" for limit in DEPTHS)
     print(
         f"| {name} | {error.mean():.2f} | {jitter:.4f} | {lag(tips, wanted)} | {', '.join(closed)} | {fastest:.3f} "
-        f"| {margin:.4f} | {100 * self_contact(robot, q):.0f} % |"
+        f"| {margin:.4f} | {inside} |"
     )
 
 

@@ -2,11 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from amt.robot import HandFit, load_robot
+from amt.robot import HandFit, Motion, load_robot, self_depth
 from amt.robot.chains import fingers
-from amt.robot.human import finger_contacts, hand_targets
+from amt.robot.follow import problems
+from amt.robot.human import TIPS, finger_contacts, hand_targets
 from amt.robot.residuals import REST_HAND, TIP_RADIUS, hand_residual, joint_box, palm_tips
-from amt.robot.solver import Problem, solve_pose, solve_trajectory
+from amt.robot.solver import solve_pose, solve_trajectory
 from amt.robot.streaming import start, step
 from tests.precision import double_precision
 from tests.robot.hands import joints_of_robot, smooth_motion
@@ -22,7 +23,7 @@ def _solve_one(targets, steps=40):
 
 
 def _targets(joints, **changes):
-    targets = hand_targets(jnp.asarray(joints, jnp.float32), jax.tree.map(jnp.asarray, AS_IT_IS))
+    targets = hand_targets(load_robot(), jnp.asarray(joints, jnp.float32), jax.tree.map(jnp.asarray, AS_IT_IS))
     return targets.replace(**{name: jnp.asarray(value, jnp.float32) for name, value in changes.items()})
 
 
@@ -64,31 +65,46 @@ def test_contacts_belong_to_the_nearest_tip():
 
 
 def test_derivative_of_the_commands_matches_differences():
-    """d q / d joints by implicit differentiation, in double precision; a limit is active."""
+    """d q / d (joints, contacts) by implicit differentiation, in double precision; a limit and a contact are active."""
     robot, T = load_robot(), 6
     with double_precision():
         q = smooth_motion(T, seed=2)
         q[:, 7] = robot.limits[7, 0]  # the index finger straight, so that its bound holds
         joints = np.asarray(joints_of_robot(q), np.float64)
+        points = joints[:, TIPS] + np.array([0.02, 0.0, 0.0])
         fit = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), AS_IT_IS)
-        box = np.broadcast_to(joint_box(robot)[6:], (T, 16, 2))
-        ones = jnp.ones(T)
+        ones, touch = jnp.ones(T), jnp.asarray(np.tile([0.0, 1.0, 0.0, 0.0], (T, 1)))
         rng = np.random.default_rng(0)
-        direction, cotangent = rng.normal(size=joints.shape), rng.normal(size=(T, 16))
+        directions, cotangent = [rng.normal(size=x.shape) for x in (joints, points)], rng.normal(size=(T, 16))
 
         @jax.jit
-        def solved(joints):
-            targets = jax.vmap(lambda frame: hand_targets(frame, fit))(joints)
-            rate = jnp.full(16, 0.5)
-            problem = Problem(targets, ones, 0.05 * ones, rate, jnp.asarray(box[..., 0]), jnp.asarray(box[..., 1]))
-            return solve_trajectory(hand_residual(robot), problem, jnp.asarray(q[:, 6:]), 2000)
+        def solved(joints, points):
+            targets = jax.vmap(lambda *frame: hand_targets(robot, frame[0], fit, *frame[1:]))(joints, points, touch)
+            motion = Motion(joints, ones, ones, jnp.full(22, 0.5), points, touch)
+            return solve_trajectory(
+                hand_residual(robot), problems(robot, targets, motion)[1], jnp.asarray(q[:, 6:]), 2000
+            )
 
-        loss = lambda joints: jnp.sum(solved(joints) * cotangent)  # noqa: E731
-        gradient = jax.grad(loss)(jnp.asarray(joints))
+        loss = lambda joints, points: jnp.sum(solved(joints, points) * cotangent)  # noqa: E731
+        gradients = jax.grad(loss, argnums=(0, 1))(joints, points)
+        assert (np.asarray(solved(joints, points)) <= joint_box(robot)[6:, 0]).any()
         h = 1e-5
-        change = (loss(joints + h * direction) - loss(joints - h * direction)) / (2 * h)
-        assert (np.asarray(solved(joints)) <= box[..., 0]).any()
-        np.testing.assert_allclose(np.sum(gradient * direction), change, rtol=1e-4)
+        for number, (gradient, direction) in enumerate(zip(gradients, directions, strict=True)):
+            moved = [
+                [x + sign * h * direction if k == number else x for k, x in enumerate((joints, points))]
+                for sign in (1, -1)
+            ]
+            change = (loss(*moved[0]) - loss(*moved[1])) / (2 * h)
+            np.testing.assert_allclose(np.sum(gradient * direction), change, rtol=1e-4)
+
+
+def test_links_stay_out_of_each_other():
+    """A pose in which index and middle finger cross, asked for as human tips."""
+    asked = smooth_motion(1)
+    asked[:, 6:18] = [-0.3, 1.2, 0.6, 0.3, 0.4, 1.2, 0.6, 0.3, 0.0, 0.4, 0.6, 0.3]
+    q = np.concatenate([asked[0, :6], _solve_one(_targets(joints_of_robot(asked)[0]))])[None]
+    assert self_depth(asked)[0] > 0.008
+    assert self_depth(q)[0] < 0.005
 
 
 def test_stream_follows_within_its_rate_and_holds():
