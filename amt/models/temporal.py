@@ -69,7 +69,7 @@ def geometry_numbers(seen: Observation) -> Float[Array, "b t 85"]:
     base frame, metres (3), and from the wrist in the palm's frame, decimetres (3); R_base_object in 6D (6); half
     extents, decimetres (3); confidence (1). Without an object its 16 numbers are 0.
     """
-    palm = palm_rotation(seen.joints)
+    palm = palm_rotation(seen.joints, "right")
     wrist = seen.joints[..., 0, :]
 
     def from_wrist(points):

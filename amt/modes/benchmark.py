@@ -34,6 +34,7 @@ from amt.modes.demo import clip_camera
 from amt.modes.train import (
     augment_config,
     build_model,
+    check_perception,
     fresh_params,
     make_feed,
     network,
@@ -117,6 +118,7 @@ def train_step(config, workdir: Path) -> tuple[dict, dict]:
     size = config.train.batch_size = config.benchmark.step_batch_size
     config.train.accumulation = 1  # one batch of that size
     repeats = config.benchmark.repeats
+    check_perception(config)
     model, _ = build_model(config)
     hand = jax.tree.map(jnp.asarray, hand_model.load())
     mesh, component = one_device_mesh(), config.train.component

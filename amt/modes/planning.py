@@ -21,6 +21,7 @@ from amt.modes.train import (
     AUTO,
     augment_config,
     build_model,
+    check_perception,
     fresh_params,
     network,
     objective,
@@ -113,6 +114,7 @@ class Planner:
 
     def __init__(self, config, mesh: Mesh):
         self.config, self.mesh = config, mesh
+        check_perception(config)
         self.model, _ = build_model(config)
         self.hand = jax.tree.map(jnp.asarray, hand_model.load())
         component = config.train.component

@@ -15,7 +15,7 @@ from amt.models.factory import frozen_parameters
 from amt.modes.common import Progress
 from amt.modes.train import (
     build_model,
-    check_stage,
+    check_perception,
     fresh_params,
     make_feed,
     network,
@@ -36,7 +36,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
     steps = config.profile.steps
     if min(steps, config.profile.warmup) < 1:
         raise UserError(f"config.profile.steps={steps}, warmup={config.profile.warmup}: expected at least 1 of each")
-    check_stage(config)
+    check_perception(config)
     model, _ = build_model(config)
     source = open_mixed(find_roots(config.data.root), config.data.split, config.data.part)
     mesh, component = sharding.make_mesh(**config.mesh), config.train.component

@@ -190,6 +190,13 @@ def check_stage(config) -> None:
         raise UserError(f"config.train.stage={stage}: needs {missing}, which is not built yet; stages 1a, 1b and 2 are")
 
 
+def check_perception(config) -> None:
+    """Raises `UserError` for a stage whose train step is not that of perception."""
+    check_stage(config)
+    if config.train.stage == "2":
+        raise UserError("config.train.stage=2: only stages 1a and 1b are planned, profiled and timed; use --mode=train")
+
+
 def check_float8(device: jax.Device) -> None:
     """Raises `UserError` for a device without products of 8-bit floats."""
     if device.platform != "gpu" or float(getattr(device, "compute_capability", 0)) < FLOAT8_CAPABILITY:

@@ -99,7 +99,7 @@ def propose(shown: Demonstration, start: Start, T_base_world: Float[np.ndarray, 
         q[NUM_ARM_JOINTS:] = posture if own else q[NUM_ARM_JOINTS:] + posture
         ours = meeting if own else start.centred * shown.object_pos[k] + (1 - start.centred) * meeting
         off = ours - _robot_meeting(q, T_base_world)
-        palm = palm_rotation(joints)
+        palm = palm_rotation(joints, "right")
         joints = joints + (1.0 if own else start.forward) * (palm @ palm[k].T @ off)[:, None]
     made = _retarget(shown, joints, start.scale, T_base_world)
     times = np.arange(0, shown.time[-1] + HOLD, 1 / RATE)
@@ -184,7 +184,7 @@ def _robot_meeting(q: Float[np.ndarray, " 22"], T_base_world: Float[np.ndarray, 
 
 def _from_above(shown: Demonstration, turn: float) -> tuple[Float[np.ndarray, "T 21 3"], Float[np.ndarray, " 3"]]:
     """The hand's joints where it points straight down and comes from above, and where its fingers meet at the grasp."""
-    palm, k = palm_rotation(shown.joints), _grasp_frame(shown)
+    palm, k = palm_rotation(shown.joints, "right"), _grasp_frame(shown)
     half = OBJECTS[shown.ycb_id].primitive.half
     sides = shown.object_rot[0] * half  # columns: half sides in the world
     narrow = min((side for side in sides.T if abs(side[2]) < 0.7 * np.linalg.norm(side)), key=np.linalg.norm)

@@ -18,7 +18,7 @@ from amt.inference import predictor
 from amt.inference.predictor import load_predictor
 from amt.models import dinov2, weights
 from amt.modes import evaluate, generate, train
-from amt.training import teacher
+from amt.training import lessons, teacher
 from amt.training.checkpoint import found_steps, load_averaged
 from amt.training.stopping import StopRequest
 from configs import demo, stage2
@@ -352,6 +352,7 @@ def test_missing_and_damaged_weights(tmp_path, content, message):
 def test_a_policy_learns_on_top_and_is_played(root, trained, tmp_path, monkeypatch):
     """Stage 2 leaves perception as it was; its commands are played in MuJoCo C beside the baselines'."""
     monkeypatch.setattr(teacher, "STARTS", teacher.STARTS[:1])
+    monkeypatch.setattr(lessons, "lifted_share", lambda *_: 1.0)  # no grasp of two frames lifts
     for name in ("PRESENCE", "NEW", "LOST"):  # which four steps of training do not reach
         monkeypatch.setattr(predictor, name, -1.0)
     config = stage2.get_config("tiny")
