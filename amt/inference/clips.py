@@ -16,7 +16,7 @@ from amt.models.temporal import Observation
 from amt.structs import Camera
 from amt.training.lessons import Lesson
 
-VERSION = 1  # of what is kept
+VERSION = 2  # of what is kept
 
 
 class Video(NamedTuple):

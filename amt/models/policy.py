@@ -95,6 +95,7 @@ def observe(
         object_rotation=exactly("btij,btjk->btik", R, chosen(objects.rotation)),
         object_half=jnp.einsum("btc,ci->bti", likely, half_extents[1:NUM_SIZED]),
         object_confidence=jax.nn.sigmoid(chosen(objects.confidence)),
+        camera_position=origin,
         qpos=qpos,
         valid=valid,
     )

@@ -12,6 +12,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from amt.geometry import rotations
@@ -21,6 +22,9 @@ from amt.robot.human import palm_rotation
 
 MODALITIES = ("hand", "objects", "contacts", "geometry")
 exactly = functools.partial(jnp.einsum, precision="highest")  # accelerators round metres to millimetres else
+GRIP = np.array([4, 4, 8, 12])  # joints about whose middle a hand grips: thumb (twice), index, middle finger's tips
+LYING = 0.03  # metres above the table of what lies on it
+FARTHEST = 3.0  # times as far as a point, where its line of sight meets the table no nearer
 LONGEST = 100.0  # frames, of the rotary wavelengths over 2 pi, which begin at 1
 
 
@@ -29,7 +33,8 @@ class Observation:
     """What the policy is given of t frames: tokens of perception, and where things are in the robot's base frame.
 
     `joints` are metres. `object_*` is the one object that matters: its centre, R_base_object, half extents along its
-    axes in metres, and a confidence in 0..1; where that is 0 there is none. `qpos` are the robot's joints as last
+    axes in metres, and a confidence in 0..1; where that is 0 there is none. `camera_position` is the camera's centre.
+    `qpos` are the robot's joints as last
     commanded, radians in robot order. Where `valid` is False no hand was seen, and nothing but `qpos` means anything.
     """
 
@@ -41,6 +46,7 @@ class Observation:
     object_rotation: Float[Array, "b t 3 3"]
     object_half: Float[Array, "b t 3"]
     object_confidence: Float[Array, "b t"]
+    camera_position: Float[Array, "b t 3"]
     qpos: Float[Array, "b t 22"]
     valid: Bool[Array, "b t"]
 
@@ -61,13 +67,26 @@ class KeysValues:
     values: Float[Array, "b past n heads c"]
 
 
-def geometry_numbers(seen: Observation) -> Float[Array, "b t 85"]:
+def on_table(points: Float[Array, "*b 3"], camera: Float[Array, "*b 3"]) -> Float[Array, "*b 3"]:
+    """Where lines of sight from the camera to points meet the plane `LYING` above the table, all in the base frame.
+
+    Depth is what one camera sees worst; what lies on a table has none to guess. Lines that do not go down end at
+    `FARTHEST`.
+    """
+    way = points - camera
+    down = jnp.maximum(camera[..., 2:] - points[..., 2:], 1e-3)
+    return camera + way * jnp.clip((camera[..., 2:] - LYING) / down, 0.0, FARTHEST)
+
+
+def geometry_numbers(seen: Observation) -> Float[Array, "b t 95"]:
     """The geometry that an action needs, of order one: metres in the base frame, decimetres in the palm's.
 
     In this order: 20 joints from the wrist, in the palm's frame, decimetres (60); the wrist in the base frame, metres
     (3), and R_base_palm in 6D (6), both as `amt.robot.human.palm_rotation` has the palm; the object's centre in the
     base frame, metres (3), and from the wrist in the palm's frame, decimetres (3); R_base_object in 6D (6); half
-    extents, decimetres (3); confidence (1). Without an object its 16 numbers are 0.
+    extents, decimetres (3); confidence (1). Then where the line of sight to the place between thumb, index and middle
+    finger meets the table (`on_table`), metres (2) and from the wrist in the palm's frame, decimetres (3), and the same
+    of the object (5). Without an object its 21 numbers are 0.
     """
     palm = palm_rotation(seen.joints, "right")
     wrist = seen.joints[..., 0, :]
@@ -75,17 +94,24 @@ def geometry_numbers(seen: Observation) -> Float[Array, "b t 85"]:
     def from_wrist(points):
         return exactly("btji,btnj->btni", palm, points - wrist[..., None, :]) * HAND_SCALE
 
+    def table_numbers(point):
+        there = on_table(point, seen.camera_position)
+        return jnp.concatenate([there[..., :2], from_wrist(there[..., None, :])[..., 0, :]], axis=-1)
+
     fingers = from_wrist(seen.joints[..., 1:, :])
+    grip = table_numbers(seen.joints[..., GRIP, :].mean(-2))
     thing = [
         seen.object_position,
         from_wrist(seen.object_position[..., None, :])[..., 0, :],
         rotations.to_6d(seen.object_rotation),
         seen.object_half * HAND_SCALE,
         seen.object_confidence[..., None],
+        table_numbers(seen.object_position),
     ]
     thing = jnp.concatenate(thing, axis=-1)
     thing = jnp.where(seen.object_confidence[..., None] > 0, thing, jnp.zeros_like(thing))
-    return jnp.concatenate([fingers.reshape(*wrist.shape[:2], 60), wrist, rotations.to_6d(palm), thing], axis=-1)
+    hand = [fingers.reshape(*wrist.shape[:2], 60), wrist, rotations.to_6d(palm), grip]
+    return jnp.concatenate([*hand, thing], axis=-1)
 
 
 def visible(valid: Bool[Array, "b past_and_t"], num_frames: int, window: int) -> Bool[Array, "b t past_and_t"]:

@@ -37,7 +37,8 @@ def build(config=CONFIG, **blocks):
 
 def shapes_of(b, t, d, e):
     fields = {"hand": (d,), "objects": (d,), "contacts": (e,), "joints": (21, 3), "object_position": (3,)}
-    fields |= {"object_rotation": (3, 3), "object_half": (3,), "object_confidence": (), "qpos": (22,)}
+    fields |= {"object_rotation": (3, 3), "object_half": (3,), "object_confidence": ()}
+    fields |= {"camera_position": (3,), "qpos": (22,)}
     shapes = {name: jax.ShapeDtypeStruct((b, t, *shape), jnp.float32) for name, shape in fields.items()}
     return Observation(**shapes, valid=jax.ShapeDtypeStruct((b, t), jnp.bool_))
 
@@ -52,8 +53,10 @@ def seen():
     turn = Rotation.random(2 * FRAMES, random_state=0).as_matrix().reshape(2, FRAMES, 3, 3).astype(np.float32)
     qpos = rng.uniform(LOW, HIGH, (2, FRAMES, 22)).astype(np.float32)
     sure = rng.uniform(0.1, 1, (2, FRAMES)).astype(np.float32)
-    joints = 0.1 * seen.joints
-    return seen.replace(joints=joints, valid=valid, object_rotation=turn, qpos=qpos, object_confidence=sure)
+    joints, camera = 0.1 * seen.joints, np.abs(seen.camera_position) + 1
+    return seen.replace(
+        camera_position=camera, joints=joints, valid=valid, object_rotation=turn, qpos=qpos, object_confidence=sure
+    )
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +148,7 @@ def test_parameters_of_the_full_size_are_counted():
         return linear(512 + 31, 64) + linear(64, 64) + 2 * 2 * 64 + linear(64, n)
 
     d, w = 1024, 512
-    fusion = 8 * block(d, 4096) + 3 * linear(d, d) + linear(512, d) + linear(85, d) + 4 * d + 2 * d
+    fusion = 8 * block(d, 4096) + 3 * linear(d, d) + linear(512, d) + linear(95, d) + 4 * d + 2 * d
     actions = 4 * block(w, 2048, d) + 10 * w + linear(31, w) + 2 * w + control(6) + control(16) + linear(w, 25)
     counted = {part: sum(x.size for x in jax.tree.leaves(tree)) for part, tree in shapes.items()}
     assert counted == {"fusion": fusion, "actions": actions}
@@ -224,12 +227,21 @@ def test_geometry_is_as_documented(seen):
     x = np.cross(joints[5] - joints[17], z)
     x = x / np.linalg.norm(x)
     palm = np.stack([x, np.cross(z, x), z], axis=1)
-    expected = [10 * (joints[1:] - wrist) @ palm, wrist, palm[:, 0], palm[:, 1], thing, 10 * (thing - wrist) @ palm]
+    camera = np.asarray(seen.camera_position[1, 7], np.float64)
+
+    def on_table(point):
+        """3 cm above it, on the line from the camera through the point, at most 3 times as far."""
+        there = camera + (point - camera) * min(3.0, (camera[2] - 0.03) / (camera[2] - point[2]))
+        return np.concatenate([there[:2], 10 * (there - wrist) @ palm])
+
+    grip = joints[[4, 8]].mean(0) / 2 + joints[[4, 12]].mean(0) / 2
+    expected = [10 * (joints[1:] - wrist) @ palm, wrist, palm[:, 0], palm[:, 1], on_table(grip)]
+    expected += [thing, 10 * (thing - wrist) @ palm]
     turn = seen.object_rotation[1, 7]
-    expected += [turn[:, 0], turn[:, 1], 10 * seen.object_half[1, 7], seen.object_confidence[1, 7]]
+    expected += [turn[:, 0], turn[:, 1], 10 * seen.object_half[1, 7], seen.object_confidence[1, 7], on_table(thing)]
     np.testing.assert_allclose(found, np.concatenate([np.ravel(part) for part in expected]), atol=1e-4)
     nothing = seen.replace(object_confidence=np.zeros_like(seen.object_confidence))
-    assert (np.asarray(geometry_numbers(nothing))[..., -16:] == 0).all()
+    assert (np.asarray(geometry_numbers(nothing))[..., -21:] == 0).all()
 
 
 def perceived(rng, n, T):
