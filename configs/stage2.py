@@ -29,7 +29,7 @@ def small(config: ConfigDict) -> None:
 
 def tiny(config: ConfigDict) -> None:
     demo.tiny(config)
-    config.train.update(stage="2", component="policy", batch_size=2, replays=1, window=2)
+    config.train.update(stage="2", component="policy", batch_size=8, replays=1, window=2)
     config.teacher.num_workers = 1
     _common(config)
 
