@@ -44,12 +44,14 @@ def videos(
     The hand's side is given by the data set, as a person gives it for a video (`config.predict.side`). A clip in which
     no hand is found is left out.
     """
-    key = hashlib.sha256(weights.read_bytes() + repr((VERSION, str(source.root.resolve()))).encode()).hexdigest()[:12]
+    looks = hashlib.sha256(weights.read_bytes() + repr((VERSION, str(source.root.resolve()))).encode())
     folder.mkdir(parents=True, exist_ok=True)
     for number, (clip, run) in enumerate(zip(source.clips(), source.runs, strict=True)):
         lesson = lessons[run.sequence]
         sequence = source.sequences[run.sequence].folder
-        path = folder / f"{sequence.parent.name}_{sequence.name}_{run.camera}_{key}.npz"
+        key = looks.copy()
+        key.update(lesson.T_base_world.tobytes() + lesson.home.tobytes())
+        path = folder / f"{sequence.parent.name}_{sequence.name}_{run.camera}_{key.hexdigest()[:12]}.npz"
         if not path.exists():
             half = path.with_suffix(".part")
             with half.open("wb") as file:
@@ -70,7 +72,7 @@ def _see(observer: Observer, source: DexYCB, clip: range, lesson: Lesson) -> dic
     prediction = observer.predictor(images, camera, is_left=bool(samples[0]["is_left"]))
     if not prediction.hand.valid.any():
         return {"valid": np.zeros(len(clip), bool)}
-    seen, _ = observer(images, camera.K, T_world_camera, lesson.T_base_world, lesson.commands[0], prediction)
+    seen, _ = observer(images, camera.K, T_world_camera, lesson.T_base_world, lesson.home, prediction)
     fields = {name: np.asarray(getattr(seen, name))[0] for name in Observation.__dataclass_fields__}
     return fields | {"predicted": np.asarray(prediction.hand.joints)}
 

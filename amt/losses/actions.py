@@ -13,7 +13,6 @@ from amt.structs import Actions
 
 TIPS = tuple(f"{finger}_tip" for finger in FINGERS)
 KNEE = 0.1  # radians from which errors of a joint count linearly
-MUCH_FORCE = 10.0  # newtons, the unit of `action_force`
 
 
 @flax.struct.dataclass
@@ -39,8 +38,9 @@ def action_losses(actions: Actions, labels: ActionLabels, robot: Robot) -> dict[
 
     action_arm, action_fingers: smooth L1 of joint commands. action_wrist, action_tips: distance to where the
     demonstrated commands put wrist and fingertips, by forward kinematics. action_position, _rotation, _grasp,
-    _aperture, _approach, _force: the high-level heads. action_confidence: whether the demonstration lifts.
-    action_velocity: second differences of a chunk's commands, square root of their mean square.
+    _aperture, _approach, _force: the high-level heads; of the force its logarithm, as jammed fingers press with
+    hundreds of newtons. action_confidence: whether the demonstration lifts. action_velocity: second differences of a
+    chunk's commands, square root of their mean square.
     """
     off = smooth_l1(actions.commands - labels.commands, KNEE)
     made, wanted = (forward(robot, x.commands, ("wrist", *TIPS)) for x in (actions, labels))
@@ -59,7 +59,7 @@ def action_losses(actions: Actions, labels: ActionLabels, robot: Robot) -> dict[
         "action_grasp": optax.softmax_cross_entropy_with_integer_labels(actions.grasp, labels.grasp),
         "action_aperture": DECIMETRES * jnp.abs(actions.aperture - labels.aperture),
         "action_approach": 1 - jnp.sum(actions.approach * labels.approach, axis=-1),
-        "action_force": smooth_l1((actions.force - labels.force) / MUCH_FORCE),
+        "action_force": smooth_l1(jnp.log1p(actions.force) - jnp.log1p(labels.force)),
     }
     found = {name: masked_mean(x.mean(-1), labels.valid) for name, x in steps.items()}
     lifts = jnp.broadcast_to(labels.lifts[..., None].astype(off.dtype), actions.confidence.shape)

@@ -153,7 +153,7 @@ def acting(policy: Policy):
 
     def act(params, video: Video) -> np.ndarray:
         chunks = np.asarray(decide(params, jax.tree.map(lambda x: x[None], video.seen)))[0]
-        first, length = video.lesson.commands[0], len(video.lesson.commands)
+        first, length = video.lesson.home, len(video.lesson.commands)
         return play_chunks(chunks, video.times, video.seen.valid, first, teacher.RATE, length)
 
     return act

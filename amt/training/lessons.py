@@ -18,8 +18,9 @@ from amt.errors import UserError
 from amt.robot import SceneObject
 from amt.training import teacher
 
-VERSION = 1  # of what a lesson holds
+VERSION = 2  # of what a lesson holds
 PLACES = np.array([[0.0, 0.0], [0.01, 0.0], [-0.01, 0.0], [0.0, 0.01], [0.0, -0.01]])  # metres, tried in turn
+ENOUGH = 0.8  # share of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +28,9 @@ class Lesson:
     """Commands for one demonstration at `teacher.RATE`, and what came of them; all in the robot's base frame.
 
     `object_pos`, `object_rot` are where the human's object is at the time of each command, `touch` what the replay's
-    fingers press with (`Replay.touch`, N). `start` indexes `teacher.STARTS`, -1 is plain retargeting, and in `share` of
-    `PLACES` the object is lifted: 0 is a lesson that failed, which nobody should learn to grasp from.
+    fingers press with (`Replay.touch`, N). `home` is where the robot stands before. `start` indexes
+    `teacher.LIKE_HUMAN`, -1 is plain retargeting, and in `share` of `PLACES` the object is lifted: 0 is a lesson that
+    failed, which nobody should learn to grasp from.
     Without an object (`ycb_id` 0) there is nothing to fail.
     """
 
@@ -37,6 +39,7 @@ class Lesson:
     object_rot: Float[np.ndarray, "n 3 3"]
     touch: Float[np.ndarray, "n 5"]
     T_base_world: Float[np.ndarray, "4 4"]
+    home: Float[np.ndarray, " 22"]
     ycb_id: int
     mirrored: bool
     start: int
@@ -49,15 +52,18 @@ class Lesson:
 
 
 def teach(shown: Demonstration) -> Lesson:
-    """The start that lifts with the object in most of `PLACES`; the first that does so in all ends the search."""
+    """The first start that lifts with the object in `ENOUGH` of `PLACES`, else that which lifts in most.
+
+    The first and not the best: alike demonstrations should have alike lessons.
+    """
     plain = teacher.propose(shown, teacher.Start("fit"))
     best = (0.0, -1, plain)
-    for number, start in enumerate(teacher.STARTS if shown.ycb_id else ()):
+    for number, start in enumerate(teacher.LIKE_HUMAN if shown.ycb_id else ()):
         proposal = teacher.propose(shown, start, plain.T_base_world)
         share = lifted_share(proposal.commands, proposal.placed, best[0])
         if share > best[0]:
             best = (share, number, proposal)
-        if share == 1:
+        if share >= ENOUGH:
             break
     share, number, proposal = best
     touch = teacher.play(proposal.commands, proposal.placed).touch
@@ -67,6 +73,7 @@ def teach(shown: Demonstration) -> Lesson:
         proposal.object_rot,
         touch,
         proposal.T_base_world,
+        plain.commands[0],
         shown.ycb_id,
         shown.mirrored,
         number,
@@ -131,7 +138,7 @@ def _make(source: DexYCB, clip: range, path: Path) -> None:
 def _key(source: DexYCB, sequence: int) -> str:
     """Of a lesson's file: the sequence, and a hash of all that the lesson hangs on but its labels."""
     folder = source.sequences[sequence].folder
-    made_of = (VERSION, str(source.root.resolve()), teacher.STARTS, PLACES.tolist())
+    made_of = (VERSION, str(source.root.resolve()), teacher.LIKE_HUMAN, PLACES.tolist(), ENOUGH)
     digest = hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]
     return f"{folder.parent.name}_{folder.name}_{digest}"
 

@@ -72,6 +72,12 @@ STARTS = (
     Start("fit", 1.1, 0.3, own=np.pi / 2),
 )
 
+# Of these a policy learns: what the robot does about as the human does. Whether the robot's own grasp would be chosen
+# instead cannot be told from what is seen.
+LIKE_HUMAN = tuple(
+    sorted((s for s in STARTS if s.own is None and not s.centred), key=lambda s: (s.scale == "fit", s.forward))
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Proposal:

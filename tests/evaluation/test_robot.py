@@ -26,7 +26,9 @@ def test_a_trial_says_what_the_replay_shows(monkeypatch):
     """The object rises 10 cm with a wrist that stands, off its way by 3 cm; the strongest contact has 7 N."""
     commands = np.tile(smooth_motion(1)[0].astype(np.float64), (N, 1))
     path = np.zeros((N, 3)) + [0.5, 0.0, 0.05]
-    lesson = Lesson(commands, path, np.tile(np.eye(3), (N, 1, 1)), np.zeros((N, 5)), np.eye(4), 2, False, 0, 1.0)
+    lesson = Lesson(
+        commands, path, np.tile(np.eye(3), (N, 1, 1)), np.zeros((N, 5)), np.eye(4), commands[0], 2, False, 0, 1.0
+    )
     state = np.zeros((N, 29))
     state[:, :22], state[:, 22:25] = commands, path + [0.03, 0.0, 0.0]
     state[20:, 24] += 0.1

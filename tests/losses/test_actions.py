@@ -55,7 +55,7 @@ def test_errors_by_hand():
     wrist = np.mean([np.linalg.norm(a[1] - b[1]) for a, b in pairs])
     assert float(made["action_tips"]) == pytest.approx(10 * moved, rel=1e-3)
     assert float(made["action_wrist"]) == pytest.approx(10 * wrist, rel=1e-3)
-    assert float(made["action_force"]) == pytest.approx(1.5)
+    assert float(made["action_force"]) == pytest.approx(np.log(22 / 2) - 0.5)
     assert float(made["action_approach"]) == pytest.approx(2)
     assert float(made["action_aperture"]) == pytest.approx(0.5, rel=1e-4)
     assert float(made["action_position"]) == pytest.approx(np.sqrt(3), rel=1e-4)

@@ -351,7 +351,7 @@ def test_missing_and_damaged_weights(tmp_path, content, message):
 @pytest.mark.slow
 def test_a_policy_learns_on_top_and_is_played(root, trained, tmp_path, monkeypatch):
     """Stage 2 leaves perception as it was; its commands are played in MuJoCo C beside the baselines'."""
-    monkeypatch.setattr(teacher, "STARTS", teacher.STARTS[:1])
+    monkeypatch.setattr(teacher, "LIKE_HUMAN", teacher.LIKE_HUMAN[:1])
     monkeypatch.setattr(lessons, "lifted_share", lambda *_: 1.0)  # no grasp of two frames lifts
     for name in ("PRESENCE", "NEW", "LOST"):  # which four steps of training do not reach
         monkeypatch.setattr(predictor, name, -1.0)

@@ -74,16 +74,16 @@ def test_the_object_goes_its_way_in_the_base_frame(shown):
 
 def test_a_lesson_is_the_first_start_that_lifts_everywhere(shown, monkeypatch):
     """Replays are what decides; here they are told."""
-    monkeypatch.setattr(teacher, "STARTS", (Start("fit", 0.1), Start("fit", 0.2), Start("fit", 0.3)))
-    outcomes = {0.1: 0.2, 0.2: 1.0, 0.3: 1.0}
-    commands = {s: teacher.propose(shown, s).commands for s in teacher.STARTS}
+    monkeypatch.setattr(teacher, "LIKE_HUMAN", (Start("fit", 0.1), Start("fit", 0.2), Start("fit", 0.3)))
+    outcomes = {0.1: 0.2, 0.2: 0.8, 0.3: 1.0}
+    commands = {s: teacher.propose(shown, s).commands for s in teacher.LIKE_HUMAN}
 
     def told(tried, placed, enough=0.0):
         return next(outcomes[s.closing] for s, q in commands.items() if np.allclose(q, tried, atol=1e-4))
 
     monkeypatch.setattr(lessons, "lifted_share", told)
     lesson = lessons.teach(shown)
-    assert (lesson.start, lesson.share) == (1, 1.0)
+    assert (lesson.start, lesson.share) == (1, 0.8)
     assert lesson.touch.shape == (len(lesson.commands), 5)
     outcomes.update({0.2: 0.0, 0.3: 0.0})
     assert lessons.teach(shown).start == 0
@@ -109,7 +109,16 @@ def test_labels_are_the_commands_to_come(shown):
     touch = np.zeros((len(made.commands), 5))
     touch[60:, [0, 3]] = 2.0
     lesson = lessons.Lesson(
-        made.commands, made.object_pos, made.object_rot, touch, made.T_base_world, shown.ycb_id, False, 0, 0.6
+        made.commands,
+        made.object_pos,
+        made.object_rot,
+        touch,
+        made.T_base_world,
+        made.commands[0],
+        shown.ycb_id,
+        False,
+        0,
+        0.6,
     )
     labels = action_labels(lesson, np.array([0.0, 1.0, 1.21, 9.0]), np.array([True, True, False, True]), 10)
     np.testing.assert_allclose(labels.commands[1], made.commands[51:61], atol=1e-6)
