@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 from amt.geometry.rotations import geodesic_angle
 from amt.losses.common import DECIMETRES, distance, masked_mean, smooth_l1
 from amt.robot import forward
-from amt.robot.model import FINGERS, NUM_ARM_JOINTS, Robot
+from amt.robot.model import FINGERS, NUM_ARM_JOINTS, NUM_JOINTS, Robot
 from amt.structs import Actions
 
 TIPS = tuple(f"{finger}_tip" for finger in FINGERS)
@@ -36,13 +36,17 @@ class ActionLabels:
 def action_losses(actions: Actions, labels: ActionLabels, robot: Robot) -> dict[str, Float[Array, ""]]:
     """Means over steps and valid frames; decimetres and radians, so that all are of order one at the start.
 
-    action_arm, action_fingers: smooth L1 of joint commands. action_wrist, action_tips: distance to where the
+    action_arm, action_fingers: smooth L1 of joint commands; whole turns of the arm's joints are none. action_wrist, action_tips: distance to where the
     demonstrated commands put wrist and fingertips, by forward kinematics. action_position, _rotation, _grasp,
     _aperture, _approach, _force: the high-level heads; of the force its logarithm, as jammed fingers press with
     hundreds of newtons. action_confidence: whether the demonstration lifts. action_velocity: second differences of a
     chunk's commands, square root of their mean square.
     """
-    off = smooth_l1(actions.commands - labels.commands, KNEE)
+    off = actions.commands - labels.commands
+    turns = (
+        jnp.round(off / (2 * jnp.pi)) * (jnp.arange(NUM_JOINTS) < NUM_ARM_JOINTS).astype(off.dtype)[None, None, None]
+    )
+    off = smooth_l1(off - 2 * jnp.pi * turns, KNEE)
     made, wanted = (forward(robot, x.commands, ("wrist", *TIPS)) for x in (actions, labels))
 
     def apart(*names: str) -> Array:

@@ -61,6 +61,16 @@ def test_errors_by_hand():
     assert float(made["action_position"]) == pytest.approx(np.sqrt(3), rel=1e-4)
 
 
+def test_a_whole_turn_of_an_arm_joint_is_none():
+    actions, labels = perfect()
+    turned = Q + np.float32(2 * np.pi) * np.eye(22, dtype=np.float32)[5]
+    found = action_losses(actions.replace(commands=turned), labels, ROBOT)
+    assert float(found["action_arm"]) == pytest.approx(0, abs=1e-6)
+    assert float(found["action_tips"]) == pytest.approx(0, abs=1e-4)
+    bent = Q + np.float32(2 * np.pi) * np.eye(22, dtype=np.float32)[9]
+    assert float(action_losses(actions.replace(commands=bent), labels, ROBOT)["action_fingers"]) > 0.3
+
+
 def test_frames_that_teach_nothing_have_no_gradient():
     """All masked: every term but the confidence's is 0, and every gradient finite."""
     actions, labels = perfect()
