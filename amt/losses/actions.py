@@ -36,11 +36,11 @@ class ActionLabels:
 def action_losses(actions: Actions, labels: ActionLabels, robot: Robot) -> dict[str, Float[Array, ""]]:
     """Means over steps and valid frames; decimetres and radians, so that all are of order one at the start.
 
-    action_arm, action_fingers: smooth L1 of joint commands; whole turns of the arm's joints are none. action_wrist, action_tips: distance to where the
-    demonstrated commands put wrist and fingertips, by forward kinematics. action_position, _rotation, _grasp,
-    _aperture, _approach, _force: the high-level heads; of the force its logarithm, as jammed fingers press with
-    hundreds of newtons. action_confidence: whether the demonstration lifts. action_velocity: second differences of a
-    chunk's commands, square root of their mean square.
+    action_arm, action_fingers: smooth L1 of joint commands; whole turns of the arm's joints are none. action_wrist,
+    action_tips: distance to where the demonstrated commands put wrist and fingertips, by forward kinematics.
+    action_position, _rotation, _grasp, _aperture, _approach, _force: the high-level heads; of the force its logarithm,
+    as jammed fingers press with hundreds of newtons. action_confidence: whether the demonstration lifts.
+    action_velocity: second differences of a chunk's commands, square root of their mean square.
     """
     off = actions.commands - labels.commands
     turns = (
