@@ -1,19 +1,20 @@
 """Demonstrations: what a hand did with an object, in the world, out of the labels of one video."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from amt.data.dexycb import SIMULATED, DexYCB
+from amt.data.files import TABLE
 from amt.data.synthetic.models import MIRROR_AXIS
 from amt.data.synthetic.simulation import DURATION
 from amt.errors import UserError
 from amt.geometry.mirror import mirror_points, mirror_rotation
 
 FPS = 30.0  # of DexYCB's cameras
+LOWEST = -0.05  # metres, of the middle of a hand above the table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,22 +43,40 @@ class Demonstration:
         return position, Slerp(self.time, Rotation.from_matrix(self.object_rot))(times).as_matrix()
 
 
-def frame_rate(source: DexYCB, clip: range) -> float:
-    """Frames per second of one of `source.clips()`."""
-    meta = source.locate(clip.start)[0].meta
-    return meta["num_frames"] / DURATION if SIMULATED in meta else FPS
+class Recording(NamedTuple):
+    """The samples of one video, in the order of time; where its cameras stand on the table, whose top is z = 0."""
+
+    samples: list[dict[str, Any]]
+    times: Float[np.ndarray, " T"]
+    T_table_camera: Float[np.ndarray, "T 4 4"]
 
 
-def demonstration(samples: Sequence[dict[str, Any]], fps: float) -> Demonstration:
-    """Of the samples of one video (`DexYCB[i]`), in the order of time.
+def recording(source: DexYCB, clip: range) -> Recording:
+    """One of `source.clips()`. Raises FileError for a sample that cannot be read and where no table is calibrated."""
+    meta, samples = source.locate(clip.start)[0].meta, [source[i] for i in clip]
+    fps = meta["num_frames"] / DURATION if SIMULATED in meta else FPS
+    T_table_world = np.linalg.inv(source.T_world_table(clip).astype(np.float64))
+    T = T_table_world @ np.stack([s["T_world_camera"] for s in samples])
+    return Recording(samples, np.arange(len(samples)) / fps, T)
 
-    Raises UserError where the grasped object's pose is missing in a frame, and for fewer than two frames.
+
+def demonstration(recorded: Recording) -> Demonstration:
+    """What a recording shows, by its labels.
+
+    Raises UserError where the grasped object's pose is missing in a frame, for fewer than two frames, and where the hand
+    lies below the table: then the frame of the tag on it does not have z up.
     """
+    samples, T = recorded.samples, recorded.T_table_camera
     if len(samples) < 2:
         raise UserError(f"demonstration: found {len(samples)} frames, expected two or more")
-    T = np.stack([s["T_world_camera"] for s in samples]).astype(np.float64)
     R, t = T[:, :3, :3], T[:, :3, 3]
     joints = np.stack([s["joints_3d"] for s in samples]) @ np.swapaxes(R, 1, 2) + t[:, None]
+    valid = np.array([bool(s["joints_valid"]) for s in samples])
+    if valid.any() and (height := np.median(joints[valid, :, 2])) < LOWEST:
+        raise UserError(
+            f"demonstration: the hand is {-height:.2f} m below the table; expected z up in the frame of {TABLE} in the "
+            "calibration's extrinsics.yml"
+        )
     slot, ycb_id = int(samples[0]["grasped"]), 0
     position, rotation = np.zeros_like(t), np.tile(np.eye(3), (len(samples), 1, 1))
     if slot >= 0:
@@ -68,9 +87,9 @@ def demonstration(samples: Sequence[dict[str, Any]], fps: float) -> Demonstratio
         position, rotation = np.einsum("tij,tj->ti", R, pose[..., 3]) + t, R @ pose[..., :3]
     left = bool(samples[0]["is_left"])
     return Demonstration(
-        time=np.arange(len(samples)) / fps,
+        time=recorded.times,
         joints=mirror_points(joints) if left else joints,
-        valid=np.array([bool(s["joints_valid"]) for s in samples]),
+        valid=valid,
         object_pos=mirror_points(position) if left else position,
         object_rot=mirrored_object(rotation, ycb_id) if left and ycb_id else rotation,
         ycb_id=ycb_id,

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from amt.data.contacts import no_contacts, read_contacts
-from amt.data.files import Calibration, read_bytes, read_depth, read_labels, read_meta
+from amt.data.files import TABLE, Calibration, read_bytes, read_depth, read_labels, read_meta
 from amt.data.index import Index
 from amt.errors import UserError
 
@@ -157,6 +157,10 @@ class DexYCB:
         position = int(np.searchsorted(self._ends, i, side="right"))
         run = self.runs[position]
         return self.sequences[run.sequence], run.camera, int(i - self._ends[position] + run.num_frames)
+
+    def T_world_table(self, clip: range) -> Float32[np.ndarray, "4 4"]:
+        """The table's frame, its top at z = 0 and z up, of one of `clips`. Raises: FileError where nothing says it."""
+        return Calibration(self.root).extrinsics(TABLE, self.locate(clip.start)[0].meta)
 
     def color_path(self, i: int) -> Path:
         """The colour image of sample `i`."""

@@ -21,6 +21,7 @@ HAND_POSE_SIZES = (48, 51)  # without and with the translation
 # NumPy reads an array's header with `ast`, which in CPython 3.11 fails now and then (SystemError) where two threads are
 # in it at once: https://github.com/python/cpython/issues/106905
 _PARSING = threading.Lock()
+TABLE = "apriltag"  # in extrinsics.yml: the tag that lies on the table
 
 
 class FileError(UserError):
@@ -194,7 +195,7 @@ class Calibration:
         return _finite(path, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float32))
 
     def extrinsics(self, serial: str, meta: dict[str, Any]) -> Float32[np.ndarray, "4 4"]:
-        """`T_world_camera` in metres. Raises: FileError."""
+        """`T_world_camera` in metres; of the serial `TABLE` that of the table. Raises: FileError."""
         path = self.extrinsics_path(meta)
         T_world_camera = np.eye(4, dtype=np.float32)
         try:

@@ -191,6 +191,9 @@ class Packed(DexYCB):
             raise UserError(f"{self.root}: packed, without segmentations; give the data set as it was before packing")
         return {name: value for name, value in self[i].items() if name != "color"}
 
+    def T_world_table(self, clip: range) -> np.ndarray:
+        raise UserError(f"{self.root}: packed, without calibration; give the data set as it was before packing")
+
     def depth(self, i: int) -> np.ndarray:
         raise UserError(f"{self.root}: packed, without depth images; give the data set as it was before packing")
 

@@ -44,10 +44,10 @@ def as_predicted(
     shown: Demonstration,
     joints: Float[np.ndarray, "T 21 3"],
     valid: Bool[np.ndarray, " T"],
-    T_world_camera: Float[np.ndarray, "T 4 4"],
+    T_table_camera: Float[np.ndarray, "T 4 4"],
 ) -> Demonstration:
     """The demonstration with a predicted hand (camera frame) in place of the true one."""
-    world = joints @ np.swapaxes(T_world_camera[:, :3, :3], 1, 2) + T_world_camera[:, None, :3, 3]
+    world = joints @ np.swapaxes(T_table_camera[:, :3, :3], 1, 2) + T_table_camera[:, None, :3, 3]
     return dataclasses.replace(shown, joints=mirror_points(world) if shown.mirrored else world, valid=valid)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from amt.data.demonstrations import frame_rate
+from amt.data.demonstrations import recording
 from amt.data.dexycb import DexYCB
 from amt.data.images import decode
 from amt.errors import UserError
@@ -16,7 +16,7 @@ from amt.models.temporal import Observation
 from amt.structs import Camera
 from amt.training.lessons import Lesson
 
-VERSION = 2  # of what is kept
+VERSION = 3  # of what is kept
 
 
 class Video(NamedTuple):
@@ -60,21 +60,19 @@ def videos(
         kept = _read(path)
         report(1)
         if kept["valid"].any():
-            times = np.arange(len(clip)) / frame_rate(source, clip)
-            yield Video(number, lesson, times, kept.pop("predicted"), Observation(**kept))
+            yield Video(number, lesson, kept.pop("times"), kept.pop("predicted"), Observation(**kept))
 
 
 def _see(observer: Observer, source: DexYCB, clip: range, lesson: Lesson) -> dict[str, np.ndarray]:
-    samples = [source[i] for i in clip]
+    samples, times, T_table_camera = recording(source, clip)
     images = np.stack([decode(s["color"]) for s in samples])
-    T_world_camera = np.stack([s["T_world_camera"] for s in samples])
-    camera = Camera(samples[0]["K"], T_world_camera)
+    camera = Camera(samples[0]["K"], T_table_camera)
     prediction = observer.predictor(images, camera, is_left=bool(samples[0]["is_left"]))
     if not prediction.hand.valid.any():
         return {"valid": np.zeros(len(clip), bool)}
-    seen, _ = observer(images, camera.K, T_world_camera, lesson.T_base_world, lesson.home, prediction)
+    seen, _ = observer(images, camera.K, T_table_camera, lesson.T_base_world, lesson.home, prediction)
     fields = {name: np.asarray(getattr(seen, name))[0] for name in Observation.__dataclass_fields__}
-    return fields | {"predicted": np.asarray(prediction.hand.joints)}
+    return fields | {"predicted": np.asarray(prediction.hand.joints), "times": times}
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from amt import hand as hand_model
-from amt.data.demonstrations import demonstration, frame_rate
+from amt.data.demonstrations import demonstration, recording
 from amt.data.dexycb import find_root
 from amt.data.packed import open_source
 from amt.errors import UserError
@@ -50,13 +50,12 @@ def run(config, workdir: Path) -> dict:
         for number, (clip, run) in enumerate(zip(clips, source.runs, strict=True)):
             lesson = known[run.sequence]
             if lesson.ycb_id:
-                samples = [source[i] for i in clip]
-                shown = demonstration(samples, frame_rate(source, clip))
+                recorded = recording(source, clip)
+                shown = demonstration(recorded)
                 commands = {"true": _followed(shown, lesson), "teacher": lesson.commands}
                 if number in seen:
-                    T = np.stack([s["T_world_camera"] for s in samples]).astype(np.float64)
                     video = seen[number]
-                    blind = as_predicted(shown, video.joints, video.seen.valid, T)
+                    blind = as_predicted(shown, video.joints, video.seen.valid, recorded.T_table_camera)
                     commands["predicted"] = _followed(blind, lesson)
                     if act:
                         commands["policy"] = act(policy, video)

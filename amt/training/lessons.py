@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from amt.data.demonstrations import Demonstration, demonstration, frame_rate
+from amt.data.demonstrations import Demonstration, demonstration, recording
 from amt.data.dexycb import DexYCB
 from amt.data.scene_objects import scene_object
 from amt.errors import UserError
@@ -128,7 +128,7 @@ def lessons(
 
 
 def _make(source: DexYCB, clip: range, path: Path) -> None:
-    lesson = teach(demonstration([source[i] for i in clip], frame_rate(source, clip)))
+    lesson = teach(demonstration(recording(source, clip)))
     half = path.with_name(f".{path.name}.{os.getpid()}")
     with half.open("wb") as file:
         np.savez_compressed(file, **dataclasses.asdict(lesson))

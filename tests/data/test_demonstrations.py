@@ -1,9 +1,13 @@
 """Demonstrations are the same whatever camera saw them, and mirrored ones are mirror images."""
 
+import shutil
+
 import numpy as np
 import pytest
+import yaml
+from scipy.spatial.transform import Rotation
 
-from amt.data.demonstrations import demonstration, frame_rate, mirrored_object
+from amt.data.demonstrations import Recording, demonstration, mirrored_object, recording
 from amt.data.dexycb import DexYCB
 from amt.data.synthetic import models
 from amt.data.ycb import USED_IDS
@@ -17,7 +21,7 @@ def shown(generated):
     source = DexYCB(generated, "s1", "train")
     found = {}
     for clip, run in zip(source.clips(), source.runs, strict=True):
-        seen = demonstration([source[i] for i in clip], frame_rate(source, clip))
+        seen = demonstration(recording(source, clip))
         found.setdefault(run.sequence, []).append(seen)
     return found
 
@@ -33,7 +37,11 @@ def test_cameras_of_a_sequence_show_the_same(shown):
 @pytest.mark.parametrize("is_left", [False, True])
 def test_hands_are_right_ones(is_left):
     """Fingers bend to the side that a right hand's palm looks to."""
-    seen = demonstration([make_sample(k, is_left=is_left) for k in range(4)], 30.0)
+    samples = [make_sample(k, is_left=is_left) for k in range(4)]
+    T = np.tile(np.eye(4), (4, 1, 1))
+    seen = demonstration(Recording(samples, np.arange(4) / 30, T))
+    with pytest.raises(UserError, match=r"the hand is 0\.\d+ m below the table; expected z up"):
+        demonstration(Recording(samples, np.arange(4) / 30, T @ np.diag([1.0, -1.0, -1.0, 1.0])))
     assert seen.mirrored == is_left
     out = np.cross(seen.joints[:, 5] - seen.joints[:, 17], seen.joints[:, 9] - seen.joints[:, 0])
     curl = (seen.joints[:, [8, 12, 16]] - seen.joints[:, [5, 9, 13]]).mean(1)
@@ -66,9 +74,34 @@ def test_the_object_between_frames(shown):
 def test_what_is_no_demonstration(generated):
     source = DexYCB(generated, "s1", "train")
     held = next(clip for clip in source.clips() if source[clip.start]["grasped"] >= 0)
-    samples = [source[i] for i in held]
+    whole = recording(source, held)
     with pytest.raises(UserError, match="two or more"):
-        demonstration(samples[:1], 30.0)
-    samples[1] = samples[1] | {"object_valid": np.zeros(10, bool)}
+        demonstration(whole._replace(samples=whole.samples[:1]))
+    whole.samples[1] = whole.samples[1] | {"object_valid": np.zeros(10, bool)}
     with pytest.raises(UserError, match="frame 1 has no pose"):
-        demonstration(samples, 30.0)
+        demonstration(whole)
+
+
+def test_the_table_is_where_the_tag_lies(generated, tmp_path):
+    """A world that was moved, cameras and tag together, shows the same on the table; without a tag it is refused."""
+    root = tmp_path / "moved"
+    shutil.copytree(generated, root)
+    move = np.eye(4)
+    move[:3, :3], move[:3, 3] = Rotation.from_euler("xyz", [2.0, 0.3, 1.0]).as_matrix(), [0.1, -0.4, 0.9]
+    for path in root.glob("calibration/extrinsics_*/extrinsics.yml"):
+        content = yaml.safe_load(path.read_text())
+        for name, row in content["extrinsics"].items():
+            T = move @ np.vstack([np.reshape(row, (3, 4)), [0, 0, 0, 1]])
+            content["extrinsics"][name] = T[:3].ravel().tolist()
+        path.write_text(yaml.safe_dump(content))
+    ours, theirs = (DexYCB(folder, "s1", "train") for folder in (generated, root))
+    clip = ours.clips()[0]
+    a, b = (demonstration(recording(source, clip)) for source in (ours, theirs))
+    np.testing.assert_allclose(a.joints, b.joints, atol=1e-5)
+    np.testing.assert_allclose(a.object_rot, b.object_rot, atol=1e-5)
+    for path in root.glob("calibration/extrinsics_*/extrinsics.yml"):
+        content = yaml.safe_load(path.read_text())
+        del content["extrinsics"]["apriltag"]
+        path.write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError, match="expected 12 numbers of apriltag"):
+        recording(DexYCB(root, "s1", "train"), clip)
