@@ -63,8 +63,8 @@ def recording(source: DexYCB, clip: range) -> Recording:
 def demonstration(recorded: Recording) -> Demonstration:
     """What a recording shows, by its labels.
 
-    Raises UserError where the grasped object's pose is missing in a frame, for fewer than two frames, and where the hand
-    lies below the table: then the frame of the tag on it does not have z up.
+    Raises UserError where the grasped object's pose is missing in a frame, for fewer than two frames, and where the
+    hand lies below the table: then the frame of the tag on it does not have z up.
     """
     samples, T = recorded.samples, recorded.T_table_camera
     if len(samples) < 2:
