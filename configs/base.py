@@ -297,7 +297,13 @@ def train() -> dict:
             "diversity": 0.02,
             "kl": 0.001,
             "attention_entropy": 0.001,
-            "action_arm": 1.0,  # stages 2 and 3
+            "finder_heatmap": 0.3,
+            "finder_place": 0.3,
+            "finder_side": 0.2,
+            "finder_presence": 0.2,
+        },
+        "action_loss": {  # of the policy, stages 2 and 3 (amt/losses/actions.py)
+            "action_arm": 1.0,
             "action_fingers": 1.0,
             "action_wrist": 1.0,
             "action_tips": 1.0,
@@ -309,10 +315,6 @@ def train() -> dict:
             "action_force": 0.05,
             "action_confidence": 0.05,
             "action_velocity": 0.05,
-            "finder_heatmap": 0.3,
-            "finder_place": 0.3,
-            "finder_side": 0.2,
-            "finder_presence": 0.2,
         },
     }
 

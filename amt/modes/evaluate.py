@@ -28,14 +28,15 @@ def run(config, workdir: Path, input: str | None) -> dict:
         if input:
             raise UserError(f"--input={input}: config.eval.robot plays videos of the data set; leave one of them out")
         return evaluate_robot.run(config, workdir)
-    source = open_source(find_root(config.data.root), config.data.split, config.eval.part)
     if input:
         start = time.monotonic()
-        return {**_score(Path(input), source, config.eval.vsd), "evaluate_s": time.monotonic() - start}
-    files = _official_files(config.eval, source)
+        figures = _score(Path(input), _source(config), config.eval.vsd)
+        return {**figures, "evaluate_s": time.monotonic() - start}
     path = weights.resolve(config.eval.checkpoint)
     params, settings, mean = weights.load(path)
     weights.check_architecture(settings, weights.architecture(config.to_dict()), str(path))
+    source = _source(config)
+    files = _official_files(config.eval, source)
     predictor = Predictor(params, settings, hand_model.load(), weights.contacts_taught(path))
     count = sum(len(clip) for clip in chosen_clips(source, config.eval.max_samples))
     start = time.monotonic()
@@ -59,6 +60,10 @@ def run(config, workdir: Path, input: str | None) -> dict:
     for name in files.values():
         figures |= {f"official_{k}": v for k, v in _score(workdir / name, source, config.eval.vsd).items()}
     return {"weights": path.name, **figures, "evaluate_s": time.monotonic() - start}
+
+
+def _source(config) -> DexYCB:
+    return open_source(find_root(config.data.root), config.data.split, config.eval.part)
 
 
 def _official_files(settings, source: DexYCB) -> dict[str, str]:

@@ -29,7 +29,7 @@ from amt.training.feed import host_feed
 from amt.training.lessons import lessons
 from amt.training.loop import LoopConfig, make_average, train
 from amt.training.policy import PolicyBatch, policy_loss, video_iterator
-from amt.training.step import jit_once
+from amt.training.step import Objective, jit_once
 from amt.training.stopping import StopRequest
 
 SCORES = ("val_tips_mm", "val_wrist_mm")  # which are best where they are lowest
@@ -70,7 +70,7 @@ def run(config, workdir: Path) -> dict:
         StopRequest() as stop,
     ):
         state, scores = train(
-            policy_loss(policy, training.objective(config, len(batches)), config.seed),
+            policy_loss(policy, Objective(config.train.action_loss.to_dict(), "policy"), config.seed),
             feed,
             validation(policy, held_out, config.train.replays),
             optimizer,
