@@ -1,6 +1,7 @@
 """Videos of a data set as a policy sees them, with the lessons that go with them; kept on disk."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -53,7 +54,7 @@ def videos(
         key.update(lesson.T_base_world.tobytes() + lesson.home.tobytes())
         path = folder / f"{sequence.parent.name}_{sequence.name}_{run.camera}_{key.hexdigest()[:12]}.npz"
         if not path.exists():
-            half = path.with_suffix(".part")
+            half = path.with_name(f".{path.name}.{os.getpid()}")  # of several processes each has its own
             with half.open("wb") as file:
                 np.savez(file, **_see(observer, source, clip, lesson))
             half.replace(path)
