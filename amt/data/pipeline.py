@@ -62,15 +62,8 @@ def train_iterator(
     `prefetch` batches are read ahead by threads; 0 reads in the calling thread, when asked.
     """
     config.check()
-    size = batch_size // jax.process_count()
-    first = jax.process_index() * size
     dataset = (
-        grain.MapDataset.range(len(source))
-        .seed(seed)
-        .shuffle()
-        .repeat()
-        .batch(batch_size, batch_fn=np.array)
-        .map(lambda indices: indices[first : first + size])
+        shuffled(len(source), batch_size, seed)
         .random_map(TrainTransform(source, config, quarantine, jitter), seed=seed + jax.process_index())
         .to_iter_dataset(grain.ReadOptions(num_threads=1 if num_workers else 2, prefetch_buffer_size=prefetch))
     )
@@ -81,8 +74,16 @@ def train_iterator(
     if quarantine is not None:
         for folder in source.empty:
             quarantine.add(folder, "a sequence without frames")
-        dataset = dataset.map(Watch(quarantine, size, len(source)))
+        dataset = dataset.map(Watch(quarantine, batch_size // jax.process_count(), len(source)))
     return iter(dataset)
+
+
+def shuffled(count: int, batch_size: int, seed: int) -> grain.MapDataset:
+    """Endless batches of indices below `count`, shuffled anew each epoch: this process's part of each batch."""
+    size = batch_size // jax.process_count()
+    first = jax.process_index() * size
+    dataset = grain.MapDataset.range(count).seed(seed).shuffle().repeat().batch(batch_size, batch_fn=np.array)
+    return dataset.map(lambda indices: indices[first : first + size])
 
 
 def start_worker(worker: int, num_workers: int) -> None:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
+from amt.data.pipeline import shuffled
 from amt.errors import UserError
 from amt.losses.actions import ActionLabels, action_losses
 from amt.models import sigma_reparam
@@ -62,15 +63,6 @@ def video_iterator(videos: Sequence[PolicyBatch], length: int, batch_size: int, 
     shortest = min(len(video.labels.valid) for video in videos)
     if not 1 <= length <= shortest:
         raise UserError(f"config.train.window={length}: expected 1 to {shortest}, the frames of the shortest video")
-    size = batch_size // jax.process_count()
-    first = jax.process_index() * size
-    dataset = (
-        grain.MapDataset.range(len(videos))
-        .seed(seed)
-        .shuffle()
-        .repeat()
-        .batch(batch_size, batch_fn=np.array)
-        .map(lambda indices: indices[first : first + size])
-        .random_map(_Windows(videos, length), seed=seed + jax.process_index())
-    )
+    dataset = shuffled(len(videos), batch_size, seed)
+    dataset = dataset.random_map(_Windows(videos, length), seed=seed + jax.process_index())
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))

@@ -70,8 +70,26 @@ def test_descent_squeezes_what_would_slip():
     first = all_of[0]
     np.testing.assert_array_equal(first.controls[0], q)
     assert float(last.best[0]) < 0.97 * float(first.best[0])
+    np.testing.assert_allclose(optimise.judge(*batch), first.best, rtol=1e-4)
     limits, controls = load_robot().limits, np.asarray(last.controls)
     assert (controls >= limits[:, 0]).all() and (controls <= limits[:, 1]).all()
+
+
+def test_the_mean_over_scenes_counts():
+    """A still hand beside a can that should stay, and beside the same can that should be 10 cm further."""
+    model, state = physics.put(scene("cylinder"))
+    q = jnp.tile(jnp.asarray(OPENED, jnp.float32), (4, 1))
+    start = physics.at_rest(model, jnp.concatenate([q[0], state.qpos[22:]]))
+    place, turn = jnp.tile(state.qpos[22:25], (4, 1)), jnp.broadcast_to(jnp.eye(3), (4, 3, 3))
+    goals = [goal_of(model, q, place + jnp.asarray([[x, 0.0, 0.0]]), turn) for x in (0.0, 0.1)]
+    pair = [jax.tree.map(lambda *x: jnp.stack(x), *two) for two in ([model] * 2, [start] * 2, goals)]
+    models, states, both = pair
+    apart = optimise.judge(models, states, jnp.stack([q, q]), both)
+    assert float(apart[1] - apart[0]) == pytest.approx(objective.WEIGHTS["object_position"] * 0.1, rel=0.02)
+    together = optimise.judge(models, states, q[None], both)
+    np.testing.assert_allclose(together, apart.mean(keepdims=True), rtol=1e-4)
+    with pytest.raises(UserError, match="2 scenes for 3 command sequences"):
+        optimise.judge(models, states, jnp.stack([q, q, q]), both)
 
 
 def test_one_program_for_objects_of_all_shapes():
