@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
+from amt.data.files import PARSING
+
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"structs", "errors"},
@@ -54,7 +56,8 @@ def imports_of(source: str, path: Path) -> Iterator[Import]:
     parts = path.with_suffix("").parts
     module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
     package = parts[:-1]
-    tree = ast.parse(source)
+    with PARSING:  # readers of earlier tests may still run, and CPython 3.11 cannot do this in two threads at once
+        tree = ast.parse(source)
     functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
     inside = {node for function in functions for node in ast.walk(function)}
     for node in ast.walk(tree):

@@ -20,7 +20,7 @@ META_FIELDS = ("serials", "num_frames", "extrinsics", "ycb_ids", "ycb_grasp_ind"
 HAND_POSE_SIZES = (48, 51)  # without and with the translation
 # NumPy reads an array's header with `ast`, which in CPython 3.11 fails now and then (SystemError) where two threads are
 # in it at once: https://github.com/python/cpython/issues/106905
-_PARSING = threading.Lock()
+PARSING = threading.Lock()
 TABLE = "apriltag"  # in extrinsics.yml: the tag that lies on the table
 
 
@@ -103,7 +103,7 @@ def read_arrays(
 ) -> dict[str, np.ndarray]:
     """Named arrays of an .npz file, and those `optional` ones that it has. Raises: FileError."""
     try:
-        with _PARSING, np.load(path) as file:
+        with PARSING, np.load(path) as file:
             return {name: file[name] for name in (*names, *(name for name in optional if name in file))}
     except Exception as error:  # a damaged archive raises whatever its bytes lead to
         raise FileError(path, f"{describe(error)}; expected {expected}") from error
