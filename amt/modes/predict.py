@@ -20,7 +20,8 @@ from amt.inference.smoothing import OneEuro, SavitzkyGolay, smooth_prediction
 from amt.inference.video import Source, open_clip
 from amt.modes.common import Progress, check_workdir, write_json
 from amt.structs import Prediction, Trajectory
-from amt.viz.report import Picture, Report, write_report
+from amt.viz.pages import Picture
+from amt.viz.report import Report, write_report
 
 if TYPE_CHECKING:
     from amt.robot import Replay, Robot

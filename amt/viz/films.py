@@ -11,7 +11,8 @@ from amt.inference.video import VideoWriter
 from amt.robot import Replay, Robot, SceneObject, build_scene, human_tips, load_robot, mirrors, render
 from amt.structs import Prediction, Trajectory
 from amt.viz.overlay import draw_overlay
-from amt.viz.report import Picture, contact_sheet
+from amt.viz.pages import Picture
+from amt.viz.report import contact_sheet
 
 SIZES = {number: tuple(2 * item.primitive.half) for number, item in ycb.OBJECTS.items()}
 NAMES = {number: item.name for number, item in ycb.OBJECTS.items()}

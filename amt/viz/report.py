@@ -3,30 +3,17 @@
 Plots are inline SVG that takes its colours from the page, so they follow its light and dark theme.
 """
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 
-import cv2
-import jinja2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 
 from amt.structs import Trajectory
+from amt.viz.pages import Picture, write_page
 
 PLOT_WIDTH, PLOT_HEIGHT = 600, 120
-THUMBNAIL_WIDTH = 480
-JPEG_QUALITY = 80
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One frame (RGB) with its caption."""
-
-    image: UInt8[np.ndarray, "height width 3"]
-    caption: str
 
 
 @dataclass(frozen=True)
@@ -53,14 +40,11 @@ class Report:
 
 def write_report(path: str | Path, report: Report) -> None:
     """Renders a report into one HTML file."""
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["picture"] = _data_uri
-    template = environment.from_string(resources.files("amt.viz").joinpath("assets/report.html.j2").read_text())
     trajectory = report.trajectory
     time, valid, qpos = (np.asarray(x) for x in (trajectory.time, trajectory.valid, trajectory.qpos))
-    html = template.render(
+    write_page(
+        path,
+        "report.html.j2",
         report=report,
         plots=[
             joint_plot(name, time, values, limit)
@@ -70,7 +54,6 @@ def write_report(path: str | Path, report: Report) -> None:
         duration=float(time[-1] - time[0]),
         size=(PLOT_WIDTH, PLOT_HEIGHT),
     )
-    Path(path).write_text(html, encoding="utf-8")
 
 
 def contact_sheet(count: int, total: int) -> list[int]:
@@ -125,12 +108,3 @@ def validity_gaps(time: Float[np.ndarray, " T"], valid: Bool[np.ndarray, " T"]) 
 
 def _fraction(value: np.ndarray, low: float, high: float) -> np.ndarray:
     return (value - low) / (high - low) if high > low else np.zeros_like(value)
-
-
-def _data_uri(image: UInt8[np.ndarray, "height width 3"]) -> str:
-    height, width = image.shape[:2]
-    if width > THUMBNAIL_WIDTH:
-        size = (THUMBNAIL_WIDTH, round(height * THUMBNAIL_WIDTH / width))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    _, data = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from amt.structs import Trajectory
+from amt.viz.pages import Picture
 from amt.viz.report import (
     PLOT_HEIGHT,
     PLOT_WIDTH,
-    Picture,
     Report,
     contact_sheet,
     joint_plot,
