@@ -94,9 +94,7 @@ def draw_overlay(
     if hand.valid:
         draw_outline(canvas, hand.vertices, faces)
         draw_skeleton(canvas, hand.joints)
-        for slot in np.flatnonzero(contacts.confidence >= MIN_CONFIDENCE):
-            canvas.dot(contacts.points[slot], OUTLINE, 4.0)
-            canvas.dot(contacts.points[slot], CONTACT, 3.0)
+        draw_contacts(canvas, contacts.points, contacts.confidence)
     _label(canvas, f"{text}  hand {'found' if hand.valid else 'lost'}".strip(), (6, 6))
     return canvas.image
 
@@ -113,7 +111,12 @@ def draw_skeleton(canvas: Canvas, joints: Float[np.ndarray, "21 3"], color: tupl
     canvas.dot(joints[0], OUTLINE, 3.0)
 
 
-def draw_outline(canvas: Canvas, vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> None:
+def draw_outline(
+    canvas: Canvas,
+    vertices: Float[np.ndarray, "v 3"],
+    faces: Int[np.ndarray, "f 3"],
+    color: tuple[int, int, int] = OUTLINE,
+) -> None:
     """The silhouette of a mesh: outer and inner contours of its projected triangles."""
     seen = np.asarray(faces)[(vertices[faces][..., 2] > NEAR).all(-1)]
     if not len(seen):
@@ -122,7 +125,7 @@ def draw_outline(canvas: Canvas, vertices: Float[np.ndarray, "v 3"], faces: Int[
     for triangle in canvas.pixels(vertices[seen]):
         cv2.fillConvexPoly(mask, triangle, 255)
     contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(canvas.image, contours, -1, OUTLINE, max(1, round(canvas.scale)))
+    cv2.drawContours(canvas.image, contours, -1, color, max(1, round(canvas.scale)))
 
 
 def draw_object(canvas: Canvas, pose: Float[np.ndarray, "3 4"], size: Sequence[float] | None, name: str) -> None:
@@ -130,15 +133,29 @@ def draw_object(canvas: Canvas, pose: Float[np.ndarray, "3 4"], size: Sequence[f
     pose = np.asarray(pose, np.float64)
     R, origin = pose[:, :3], pose[:, 3]
     if size is not None:
-        signs = np.array([[(corner >> axis & 1) - 0.5 for axis in range(3)] for corner in range(8)])
-        corners = (signs * np.asarray(size)) @ R.T + origin
-        for a, b in _EDGES:
-            canvas.line(corners[a], corners[b], BOX, 1.0)
+        draw_box(canvas, pose, size, BOX)
     for axis, color in enumerate(AXES):
         canvas.line(origin, origin + AXIS_LENGTH * R[:, axis], color, 2.0)
     if origin[2] > NEAR:
         x, y = canvas.pixels(origin).tolist()
         _label(canvas, name, (x + 6, y + 6))
+
+
+def draw_box(
+    canvas: Canvas, pose: Float[np.ndarray, "3 4"], size: Sequence[float], color: tuple[int, int, int]
+) -> None:
+    """The edges of a box round a model's origin, its axes along the model's."""
+    signs = np.array([[(corner >> axis & 1) - 0.5 for axis in range(3)] for corner in range(8)])
+    corners = (signs * np.asarray(size)) @ pose[:, :3].T + pose[:, 3]
+    for a, b in _EDGES:
+        canvas.line(corners[a], corners[b], color, 1.0)
+
+
+def draw_contacts(canvas: Canvas, points: Float[np.ndarray, "c 3"], confidence: Float[np.ndarray, " c"]) -> None:
+    """Those that are confident enough, pink with a white rim."""
+    for point in points[confidence >= MIN_CONFIDENCE]:
+        canvas.dot(point, OUTLINE, 4.0)
+        canvas.dot(point, CONTACT, 3.0)
 
 
 def _label(canvas: Canvas, text: str, corner: tuple[int, int]) -> None:

@@ -1,7 +1,6 @@
 """The report: complete, self-contained, escaped; plots that show what the numbers say."""
 
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from amt.viz.report import (
     validity_gaps,
     write_report,
 )
+from tests.viz.pages import Page
 
 NAMES = tuple(f"joint_{i}" for i in range(22))
 
@@ -44,17 +44,6 @@ def make_report(count=20, **changes):
     return Report(**{**fields, **changes})
 
 
-class Page(HTMLParser):
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.links = [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.links += [value for name, value in attributes if name in ("src", "href", "data")]
-
-
 @pytest.fixture
 def text(tmp_path):
     write_report(tmp_path / "report.html", make_report())
@@ -66,6 +55,7 @@ def test_report_loads_nothing_from_outside(text):
     assert len(page.links) == 4 and all(link.startswith("data:image/jpeg;base64,") for link in page.links)
     assert not {"script", "link", "iframe"} & set(page.tags)
     assert not re.search(r"url\(|@import|https?://", text)
+    assert not page.open and all(page.alts)
 
 
 def test_report_shows_all_joints_and_escapes_text(text):
