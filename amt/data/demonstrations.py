@@ -51,13 +51,17 @@ class Recording(NamedTuple):
     T_table_camera: Float[np.ndarray, "T 4 4"]
 
 
+def frame_rate(meta: dict[str, Any]) -> float:
+    """Of a sequence's videos, frames a second."""
+    return meta["num_frames"] / DURATION if SIMULATED in meta else FPS
+
+
 def recording(source: DexYCB, clip: range) -> Recording:
     """One of `source.clips()`. Raises FileError for a sample that cannot be read and where no table is calibrated."""
     meta, samples = source.locate(clip.start)[0].meta, [source[i] for i in clip]
-    fps = meta["num_frames"] / DURATION if SIMULATED in meta else FPS
     T_table_world = np.linalg.inv(source.T_world_table(clip).astype(np.float64))
     T = T_table_world @ np.stack([s["T_world_camera"] for s in samples])
-    return Recording(samples, np.arange(len(samples)) / fps, T)
+    return Recording(samples, np.arange(len(samples)) / frame_rate(meta), T)
 
 
 def demonstration(recorded: Recording) -> Demonstration:

@@ -207,13 +207,13 @@ class Packed(DexYCB):
         return from_record(record, path)
 
 
-def open_source(root: Path, split: str, part: str) -> DexYCB:
-    """The data set at `root`, in the DexYCB layout or packed."""
+def open_source(root: Path, split: str, part: str, with_seg: bool = False) -> DexYCB:
+    """The data set at `root`, in the DexYCB layout or packed; packed ones have no segmentation."""
     if (root / MANIFEST).exists():
         return Packed(root, split, part)
     if (root / PLAN).exists():
         raise UserError(f"{root}: --mode=convert has not finished there; run it again, it goes on where it stopped")
-    return DexYCB(root, split, part)
+    return DexYCB(root, split, part, with_seg)
 
 
 def _open_shards(paths: list[Path], expected: int) -> grain.ArrayRecordDataSource:

@@ -119,11 +119,12 @@ def mirror_labels(labels: Mapping[str, np.ndarray], mirrored: Bool[np.ndarray, "
 
 def visible_share(joints_2d: Float[np.ndarray, "*n 21 2"], image_size: Int[np.ndarray, "*n 2"]) -> np.ndarray:
     """The share of joints inside the image of so many pixels (width, height)."""
-    return _inside(joints_2d, np.asarray(image_size)[..., None, :]).mean(-1)
+    return inside(joints_2d, np.asarray(image_size)[..., None, :]).mean(-1)
 
 
-def _inside(joints_2d, image_size):
-    return ((joints_2d > -0.5) & (joints_2d < image_size - 0.5)).all(-1)
+def inside(points: Float[np.ndarray, "*n 2"], image_size: Int[np.ndarray, "*n 2"]) -> Bool[np.ndarray, "*n"]:
+    """Whether points lie in an image of so many pixels (width, height)."""
+    return ((points > -0.5) & (points < image_size - 0.5)).all(-1)
 
 
 def label_boxes(joints_2d: Float[np.ndarray, "n 21 2"], image_sizes, config: TransformConfig) -> cameras.Box:
@@ -241,12 +242,12 @@ def frame_labels(
             view = FrameView(H, cv2.BORDER_REPLICATE if rng.random() < 0.5 else cv2.BORDER_CONSTANT)
         views.append(view)
     joints = cameras.warp_points(np.stack([view.H_frame_image for view in views]), old_joints)
-    inside = _inside(joints, size) & _inside(old_joints, image_sizes[:, None])
-    share = np.where(labels["joints_valid"], inside.mean(-1), 0.0)
+    seen = inside(joints, size) & inside(old_joints, image_sizes[:, None])
+    share = np.where(labels["joints_valid"], seen.mean(-1), 0.0)
     has_hand = share >= 0.5
     return views, {
         "frame_joints": ((joints + 0.5) / size).astype(np.float32),
-        "frame_joints_valid": inside & has_hand[:, None],
+        "frame_joints_valid": seen & has_hand[:, None],
         "frame_has_hand": has_hand,
         "frame_known": has_hand | (share < 0.1),
         "frame_is_left": labels["is_left"] != mirrored,

@@ -1,6 +1,6 @@
 """Figures of contacts, apart from those of the hand: they add up over a data set's contacts, not over its frames."""
 
-import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,9 @@ PAIR_LIMIT = 0.02  # metres, from the wrist: so near a predicted contact is that
 CONFIDENCE = 0.5  # from which a contact is one
 KINDS = 4
 COUNTED = ("predicted", "right", "true", "found")  # fields of `metrics.ContactCounts`
+TAUGHT = (*(f"contact_kind_{k}" for k in range(KINDS)), "contact_kind_right", "contact_forces", "contact_force_error_n")
+TAUGHT += ("contact_force_length_n", "contact_predicted", "contact_force_above_10n")
+TINY = 1e-12
 
 
 class ContactLabels(NamedTuple):
@@ -66,9 +69,15 @@ def labelled_vertices(labels: dict[str, np.ndarray], hand: HandModel) -> Float[n
     return vertices + labels["joints_3d"][:, :1]
 
 
-@dataclasses.dataclass
-class ContactTally:
-    """What is counted, frame by frame; `figures` are those of all contacts together.
+def contact_counts(
+    prediction: Prediction,
+    truth: ContactLabels,
+    true_wrist: Float[np.ndarray, "n 3"],
+    simulated: Bool[np.ndarray, " n"],
+    mean: TrainingMean,
+    taught: bool,
+) -> dict[str, Float[np.ndarray, " n"]]:
+    """What is counted in each frame, for `contact_figures`; `simulated` says where the labels come from.
 
     A predicted contact is one of which the model is sure and whose kind is not none. Points are compared as they are,
     and `relative`: both from their own wrist. The baseline (`mean_`) does not look: it says that the five fingertips of
@@ -76,76 +85,72 @@ class ContactTally:
     mean anything; they are compared with those of the nearest label within 20 mm, from the wrist. Their baselines say
     the kind that is most frequent among these labels, and no force.
     """
-
-    taught: bool
-    counts: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    kinds: Int[np.ndarray, "4"] = dataclasses.field(default_factory=lambda: np.zeros(KINDS, int))
-    kinds_right: int = 0
-    forces: int = 0
-    force_errors: float = 0.0
-    force_lengths: float = 0.0
-    predicted: int = 0
-    predicted_above_10n: int = 0
-    frames: int = 0
-    simulated: int = 0
-
-    def add(self, prediction: Prediction, truth: ContactLabels, true_wrist, simulated, mean: TrainingMean) -> None:
-        """Counts frames; `true_wrist` [n,3] metres, `simulated` [n] says where the labels come from."""
-        here = truth.labelled[:, None]
-        self.frames += int(here.sum())
-        self.simulated += int((truth.labelled & simulated).sum())
-        ours = prediction.contacts
-        present = (np.asarray(ours.confidence) >= CONFIDENCE) & (np.asarray(ours.kind) != NONE) & here
-        wrist = np.asarray(prediction.hand.joints)[:, :1]
-        tips = wrist + mean.joints[None, list(FINGERTIPS_21)]
-        shift = true_wrist[:, None] - wrist
-        for prefix, points, there in (
-            ("", ours.points, present),
-            ("mean_", tips, np.broadcast_to(here, tips.shape[:2])),
-        ):
-            for name, moved in (("", points), ("relative_", points + shift)):
-                for limit in LIMITS_MM:
-                    found = metrics.contact_counts(
-                        moved.astype(np.float32), there, truth.points, truth.valid, limit / 1000
-                    )
-                    total = np.array([np.sum(getattr(found, part)) for part in COUNTED])
-                    key = f"{prefix}contact_{{}}_{name}{limit}mm"
-                    self.counts[key] = self.counts.get(key, 0) + total
-        if self.taught:
-            self._add_kinds_and_forces(ours, present, np.asarray(ours.points + shift, np.float32), truth)
-
-    def _add_kinds_and_forces(self, ours, present, points, truth: ContactLabels) -> None:
-        nearest, near = (
-            np.asarray(x) for x in metrics.nearest_contact(points, present, truth.points, truth.valid, PAIR_LIMIT)
-        )
-        kind = np.take_along_axis(truth.kind, nearest, 1)
-        force = np.take_along_axis(truth.force, nearest[..., None], 1)
-        known = near & (kind >= 0)
-        self.kinds += np.bincount(kind[known], minlength=KINDS)
-        self.kinds_right += int((np.asarray(ours.kind) == kind)[known].sum())
-        known = near & np.isfinite(force).all(-1)
-        said = np.asarray(ours.force)
-        self.forces += int(known.sum())
-        self.force_errors += float(np.linalg.norm(said - force, axis=-1)[known].sum())
-        self.force_lengths += float(np.linalg.norm(force, axis=-1)[known].sum())
-        self.predicted += int(present.sum())
-        self.predicted_above_10n += int((np.linalg.norm(said, axis=-1)[present] > metrics.contacts.LARGEST_FORCE).sum())
-
-    def figures(self) -> dict[str, float]:
-        """Shares and means by name, NaN of nothing."""
-        found = {"contact_frames": self.frames, "contact_simulated_share": _share(self.simulated, self.frames)}
-        for key, total in self.counts.items():
-            counts = metrics.ContactCounts(**{part: np.array(n) for part, n in zip(COUNTED, total, strict=True)})
-            values = metrics.precision_recall_f1(counts)
-            found |= {key.format(name): float(x) for name, x in zip(("precision", "recall", "f1"), values, strict=True)}
-        return found | {
-            "contact_kind_right_share": _share(self.kinds_right, self.kinds.sum()),
-            "commonest_contact_kind_share": _share(self.kinds.max(), self.kinds.sum()),
-            "contact_force_error_n": _share(self.force_errors, self.forces),
-            "zero_contact_force_error_n": _share(self.force_lengths, self.forces),
-            "contact_force_above_10n_share": _share(self.predicted_above_10n, self.predicted),
-        }
+    here = truth.labelled[:, None]
+    ours = prediction.contacts
+    present = (np.asarray(ours.confidence) >= CONFIDENCE) & (np.asarray(ours.kind) != NONE) & here
+    wrist = np.asarray(prediction.hand.joints)[:, :1]
+    tips = wrist + mean.joints[None, list(FINGERTIPS_21)]
+    shift = true_wrist[:, None] - wrist
+    counts = {"contact_frames": truth.labelled, "contact_simulated": truth.labelled & simulated}
+    for prefix, points, there in (("", ours.points, present), ("mean_", tips, np.broadcast_to(here, tips.shape[:2]))):
+        for name, moved in (("", points), ("relative_", points + shift)):
+            for limit in LIMITS_MM:
+                found = metrics.contact_counts(moved.astype(np.float32), there, truth.points, truth.valid, limit / 1000)
+                key = f"{prefix}contact_{{}}_{name}{limit}mm"
+                counts |= {key.format(part): np.asarray(getattr(found, part)) for part in COUNTED}
+    if taught:
+        counts |= _kinds_and_forces(ours, present, np.asarray(ours.points + shift, np.float32), truth)
+    return counts
 
 
-def _share(part, whole) -> float:
-    return float(part / whole) if whole else float("nan")
+def _kinds_and_forces(ours, present, points, truth: ContactLabels) -> dict[str, np.ndarray]:
+    nearest, near = (
+        np.asarray(x) for x in metrics.nearest_contact(points, present, truth.points, truth.valid, PAIR_LIMIT)
+    )
+    kind = np.take_along_axis(truth.kind, nearest, 1)
+    force = np.take_along_axis(truth.force, nearest[..., None], 1)
+    known_kind = near & (kind >= 0)
+    known_force = near & np.isfinite(force).all(-1)
+    said = np.asarray(ours.force)
+    above = np.linalg.norm(said, axis=-1) > metrics.contacts.LARGEST_FORCE
+    return {
+        **{f"contact_kind_{k}": (known_kind & (kind == k)).sum(-1) for k in range(KINDS)},
+        "contact_kind_right": (known_kind & (np.asarray(ours.kind) == kind)).sum(-1),
+        "contact_forces": known_force.sum(-1),
+        "contact_force_error_n": np.where(known_force, np.linalg.norm(said - force, axis=-1), 0.0).sum(-1),
+        "contact_force_length_n": np.where(known_force, np.linalg.norm(force, axis=-1), 0.0).sum(-1),
+        "contact_predicted": present.sum(-1),
+        "contact_force_above_10n": (present & above).sum(-1),
+    }
+
+
+def contact_figures(total: Mapping[str, Float[np.ndarray, "*b"]]) -> dict[str, Float[np.ndarray, "*b"]]:
+    """Shares and means of all contacts together, out of sums of `contact_counts`, of which there may be many; NaN of
+    nothing, but a precision where nothing is predicted, or a recall where nothing touches, is 0.
+    """
+    frames = total["contact_frames"]
+    figures = {"contact_frames": frames, "contact_simulated_share": _share(total["contact_simulated"], frames)}
+    for kind in (
+        f"{prefix}contact_{{}}_{name}{mm}mm"
+        for prefix in ("", "mean_")
+        for name in ("", "relative_")
+        for mm in LIMITS_MM
+    ):
+        predicted, right, true, found = (total[kind.format(part)] for part in COUNTED)
+        precision, recall = right / np.maximum(predicted, 1), found / np.maximum(true, 1)
+        f1 = 2 * precision * recall / np.maximum(precision + recall, TINY)
+        for name, value in (("precision", precision), ("recall", recall), ("f1", f1)):
+            figures[kind.format(name)] = np.where(frames > 0, value, np.nan)
+    taught = {name: total.get(name, np.zeros_like(frames)) for name in TAUGHT}
+    kinds = np.stack([taught[f"contact_kind_{k}"] for k in range(KINDS)])
+    return figures | {
+        "contact_kind_right_share": _share(taught["contact_kind_right"], kinds.sum(0)),
+        "commonest_contact_kind_share": _share(kinds.max(0), kinds.sum(0)),
+        "contact_force_error_n": _share(taught["contact_force_error_n"], taught["contact_forces"]),
+        "zero_contact_force_error_n": _share(taught["contact_force_length_n"], taught["contact_forces"]),
+        "contact_force_above_10n_share": _share(taught["contact_force_above_10n"], taught["contact_predicted"]),
+    }
+
+
+def _share(part, whole):
+    return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)

@@ -2,9 +2,10 @@
 
 import functools
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
@@ -14,6 +15,16 @@ from amt.metrics.objects import RECALL_SHARE
 from amt.structs import Prediction
 
 NUM_POINTS = 500  # of an object's surface at most, on which ADD-S is the mean
+
+
+class Grasped(NamedTuple):
+    """Grasped objects of n frames, `held` where there is one whose pose is labelled; poses [R|t] in metres."""
+
+    held: Bool[np.ndarray, " n"]
+    ids: Int[np.ndarray, " n"]
+    pose: Float[np.ndarray, "n 3 4"]
+    class_right: Bool[np.ndarray, " n"]
+    true_pose: Float[np.ndarray, "n 3 4"]
 
 
 def object_columns(
@@ -26,17 +37,10 @@ def object_columns(
     (`amt.data.objects`). The baseline is the mean offset from the predicted wrist, and for ADD-S no turn: the model's
     axes along the camera's.
     """
-    rows = np.arange(len(labels["grasped"]))
-    index = np.maximum(labels["grasped"], 0)
-    held = (labels["grasped"] >= 0) & labels["object_valid"][rows, index]
-    ids = labels["object_ids"][rows, index]
-    same = prediction.objects.ycb_ids == ids[:, None]
-    chosen = named_query(prediction.objects.ycb_ids, prediction.objects.confidence, ids[:, None])
-    pose = np.asarray(prediction.objects.pose, np.float64)[rows, chosen]
-    true_pose = labels["object_pose"][rows, index].astype(np.float64)
+    held, ids, pose, class_right, true_pose = pick_grasped(prediction, labels)
     wrist = np.asarray(prediction.hand.joints, np.float64)[:, 0]
     offset = true_pose[..., 3] - labels["joints_3d"][:, 0]
-    guess = np.concatenate([np.tile(np.eye(3), (len(rows), 1, 1)), (wrist + mean.object_offset)[..., None]], -1)
+    guess = np.concatenate([np.tile(np.eye(3), (len(ids), 1, 1)), (wrist + mean.object_offset)[..., None]], -1)
 
     def error(x):
         return np.where(held, np.linalg.norm(x - offset, axis=-1) * 1000, np.nan)
@@ -44,16 +48,30 @@ def object_columns(
     columns = {
         "object_position_mm": error(pose[..., 3] - wrist),
         "mean_object_position_mm": error(mean.object_offset[None]),
-        "object_class_right_share": np.where(held, same[rows, chosen].astype(float), np.nan),
+        "object_class_right_share": np.where(held, class_right, np.nan),
     }
     for prefix, ours in (("", pose), ("mean_", guess)):
-        distance, near = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
+        distance, near = np.full(len(ids), np.nan), np.full(len(ids), np.nan)
         for i in np.flatnonzero(held):
             surface = object_surface(root, int(ids[i]))
             distance[i] = add_s(ours[i], true_pose[i], surface)
             near[i] = distance[i] < RECALL_SHARE * diameter(root, int(ids[i]))
         columns |= {f"{prefix}add_s_mm": distance * 1000, f"{prefix}add_s_recall": near}
     return columns
+
+
+def pick_grasped(prediction: Prediction, labels: dict[str, np.ndarray]) -> Grasped:
+    """The grasped objects of stacked samples of `DexYCB`, and of each the query that stands for it (`named_query`)."""
+    rows, index = np.arange(len(labels["grasped"])), np.maximum(labels["grasped"], 0)
+    ids, objects = labels["object_ids"][rows, index], prediction.objects
+    chosen = named_query(objects.ycb_ids, objects.confidence, ids[:, None])
+    return Grasped(
+        held=(labels["grasped"] >= 0) & labels["object_valid"][rows, index],
+        ids=ids,
+        pose=np.asarray(objects.pose, np.float64)[rows, chosen],
+        class_right=objects.ycb_ids[rows, chosen] == ids,
+        true_pose=labels["object_pose"][rows, index].astype(np.float64),
+    )
 
 
 def named_query(

@@ -15,7 +15,10 @@ from amt.data.quarantine import Quarantine
 from amt.errors import UserError
 from amt.evaluation import official
 from amt.evaluation.baseline import TrainingMean
+from amt.evaluation.columns import Measure
 from amt.evaluation.evaluate import chosen_clips, evaluate
+from amt.evaluation.samples import FILE
+from amt.evaluation.summary import summarise
 from amt.inference.predictor import Predictor
 from amt.inference.results import all_or_nothing
 from amt.models import weights
@@ -38,6 +41,11 @@ def run(config, workdir: Path, input: str | None) -> dict:
     source = _source(config)
     files = _official_files(config.eval, source)
     predictor = Predictor(params, settings, hand_model.load(), weights.contacts_taught(path))
+    about = {"weights": path.name, "root": str(source.root.resolve()), "split": source.split, "part": source.part}
+    about["source_samples"] = len(source)
+    measure = Measure(
+        source, TrainingMean.from_json(mean), predictor.hand, predictor.margin, predictor.contacts_taught, about
+    )
     count = sum(len(clip) for clip in chosen_clips(source, config.eval.max_samples))
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -46,10 +54,10 @@ def run(config, workdir: Path, input: str | None) -> dict:
             folder = stack.enter_context(all_or_nothing(workdir, files.values()))
             results = stack.enter_context(official.ResultFiles(folder, source, tuple(files)))
         progress = stack.enter_context(Progress(count, "samples"))
-        figures = evaluate(
+        samples, unreadable = evaluate(
             predictor,
             source,
-            TrainingMean.from_json(mean),
+            measure,
             config.eval.batch_size,
             config.eval.max_samples,
             config.data.min_visible_share,
@@ -57,13 +65,15 @@ def run(config, workdir: Path, input: str | None) -> dict:
             progress.update,
             results,
         )
+    samples.save(workdir / FILE)
+    figures = summarise(samples) | {"frames_unreadable": unreadable}
     for name in files.values():
         figures |= {f"official_{k}": v for k, v in _score(workdir / name, source, config.eval.vsd).items()}
     return {"weights": path.name, **figures, "evaluate_s": time.monotonic() - start}
 
 
 def _source(config) -> DexYCB:
-    return open_source(find_root(config.data.root), config.data.split, config.eval.part)
+    return open_source(find_root(config.data.root), config.data.split, config.eval.part, with_seg=True)
 
 
 def _official_files(settings, source: DexYCB) -> dict[str, str]:

@@ -7,7 +7,7 @@ import pytest
 
 from amt import hand as hand_model
 from amt.data.contacts import no_contacts, sample_contacts
-from amt.evaluation.contacts import ContactTally, contact_labels, labelled_vertices
+from amt.evaluation.contacts import contact_counts, contact_figures, contact_labels, labelled_vertices
 from amt.geometry import mirror
 from amt.structs import Contacts
 from tests.samples import HAND, make_sample
@@ -95,21 +95,17 @@ def f1(total):
     return precision, recall, 2 * precision * recall / max(precision + recall, 1e-9)
 
 
+def figures_of(ours, labels, truth, mean, taught):
+    counts = contact_counts(ours, truth, labels["joints_3d"][:, 0], labels["contact_known"], mean, taught)
+    return contact_figures({name: x.sum() for name, x in counts.items()})
+
+
 def test_all_contacts_are_counted_together(case):
-    """In two batches, so that counts have to add up."""
     _, _, labels, truth = case
     ours = predicted(labels, truth)
     mean = SimpleNamespace(joints=np.random.default_rng(1).normal(0, 0.08, (21, 3)))
     mean.joints[0] = 0
-    tally = ContactTally(taught=True)
-    for part in (slice(0, 2), slice(2, 6)):
-        some = SimpleNamespace(
-            contacts=Contacts(*(getattr(ours.contacts, k)[part] for k in ours.contacts.__dataclass_fields__)),
-            hand=SimpleNamespace(joints=ours.hand.joints[part]),
-        )
-        labels_part = type(truth)(*(x[part] for x in truth))
-        tally.add(some, labels_part, labels["joints_3d"][part, 0], labels["contact_known"][part], mean)
-    figures = tally.figures()
+    figures = figures_of(ours, labels, truth, mean, True)
     assert figures["contact_frames"] == 5 and figures["contact_simulated_share"] == pytest.approx(3 / 5)
 
     wrist = ours.hand.joints[:, 0]
@@ -151,10 +147,20 @@ def test_all_contacts_are_counted_together(case):
 def test_what_was_not_taught_has_no_figures(case):
     _, _, labels, truth = case
     ours, mean = predicted(labels, truth), SimpleNamespace(joints=np.zeros((21, 3)))
-    tally = ContactTally(taught=False)
-    tally.add(ours, truth, labels["joints_3d"][:, 0], labels["contact_known"], mean)
-    figures = tally.figures()
+    figures = figures_of(ours, labels, truth, mean, False)
     for name in ("contact_kind_right_share", "contact_force_error_n", "contact_force_above_10n_share"):
         assert np.isnan(figures[name])
     assert figures["contact_f1_relative_20mm"] > 0.5
-    assert np.isnan(list(ContactTally(taught=True).figures().values())[1:]).all()
+    nothing = truth._replace(labelled=np.zeros(6, bool), valid=np.zeros_like(truth.valid))
+    nothing = figures_of(ours, labels, nothing, mean, True)
+    assert nothing.pop("contact_frames") == 0 and np.isnan(list(nothing.values())).all()
+
+
+def test_many_sums_at_once_are_as_one_by_one(case):
+    _, _, labels, truth = case
+    ours, mean = predicted(labels, truth), SimpleNamespace(joints=np.zeros((21, 3)))
+    counts = contact_counts(ours, truth, labels["joints_3d"][:, 0], labels["contact_known"], mean, True)
+    many = contact_figures({name: x.reshape(3, 2).sum(1).astype(float) for name, x in counts.items()})
+    for k in range(3):
+        one = contact_figures({name: x[2 * k : 2 * k + 2].sum() for name, x in counts.items()})
+        np.testing.assert_allclose([x[k] for x in many.values()], list(one.values()))

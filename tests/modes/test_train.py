@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from amt.errors import Stopped, UserError
+from amt.evaluation.samples import FILE
 from amt.inference import predictor
 from amt.inference.predictor import load_predictor
 from amt.models import dinov2, weights
@@ -202,7 +203,7 @@ def test_official_files_hold_every_frame_and_are_scored(trained, root, tmp_path)
     config.data.root = str(data)
     config.eval.update(checkpoint=str(trained), part="all", max_samples=0)
     plain = evaluate.run(config, out, None)
-    assert not list(out.iterdir())
+    assert [path.name for path in out.iterdir()] == [FILE]
     formats = ("hpe", "bop", "coco") if importlib.util.find_spec("pycocotools") else ("hpe", "bop")
     config.eval.update(official=True, official_formats=formats)
     figures = evaluate.run(config, out, None)
