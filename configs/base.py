@@ -281,6 +281,7 @@ def train() -> dict:
             "hand_side": 0.5,
             "reprojection": 0.2,
             "object_position": 0.2,
+            "object_place": 0.2,
             "object_rotation": 0.1,
             "object_class": 0.02,
             "object_confidence": 0.05,

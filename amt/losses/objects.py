@@ -6,8 +6,9 @@ import optax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from amt.geometry import rotations
+from amt.geometry import cameras, rotations
 from amt.losses.common import DECIMETRES, distance, masked_mean, smooth_l1
+from amt.losses.hand import reprojection
 from amt.models.objects import ObjectOutput
 from amt.structs import Batch
 
@@ -36,10 +37,11 @@ def match(cost: Float[Array, "b q n"], valid: Bool[Array, "b n"]) -> Int[Array, 
 def object_losses(
     out: ObjectOutput, wrist: Float[Array, "b 3"], batch: Batch, symmetries: Float[Array, "22 24 3 3"]
 ) -> dict[str, Float[Array, ""]]:
-    """Position, rotation up to the primitive's symmetries, class and confidence of matched queries.
+    """Position, place in the image, rotation up to the primitive's symmetries, class and confidence of matched queries.
 
     Positions are compared from the wrist, the predicted `wrist` and the label's: how far the hand is from the camera
-    is the keypoints' to learn. `symmetries` [id, 24, 3, 3]: rotations that leave an object's shape as it is.
+    is the keypoints' to learn. Places are compared as those of joints (`reprojection`): a line of sight is worth more
+    than a depth, which is a guess. `symmetries` [id, 24, 3, 3]: rotations that leave an object's shape as it is.
     """
     n = min(out.position.shape[1], batch.object_valid.shape[1])
     ids, valid, pose = batch.object_ids[:, :n], batch.object_valid[:, :n], batch.object_pose[:, :n]
@@ -63,8 +65,11 @@ def object_losses(
     real = jnp.zeros((b, q)).at[rows, chosen].set(valid.astype(jnp.float32))
     confidence = optax.sigmoid_binary_cross_entropy(out.confidence, real).mean(-1)
     labelled = batch.hand_visible & ~batch.shows_left
+    centers = jnp.where(valid[..., None], pose[..., 3], jnp.asarray([[[0.0, 0, 1]]]))
+    pixels = cameras.project(centers, batch.K)
     return {
         "object_position": masked_mean(smooth, valid),
+        "object_place": reprojection(out.position[rows, chosen], pixels, batch.K, valid, batch.image.shape[1]),
         "object_rotation": masked_mean(candidates.min(-1), valid),
         "object_class": masked_mean(classes, valid),
         "object_confidence": masked_mean(confidence, labelled),

@@ -222,3 +222,29 @@ def test_position_is_smooth_l1_and_half_the_distance(dm):
     eye = np.eye(3, dtype=np.float32)
     value = OBJECT(2, eye, eye, (0.0, 0.6 * dm / 10, 0.8 * dm / 10))["object_position"]
     assert value == pytest.approx((0.5 * dm**2 if dm < 1 else dm - 0.5) + 0.5 * dm, rel=1e-4)
+
+
+def test_the_place_is_compared_along_lines_of_sight():
+    """Nearer or farther along its line an object costs nothing, beside it by pixels in sides of the crop."""
+    eye, K = np.eye(3, dtype=np.float32), np.asarray(BLANK.K[0], np.float64)
+    center, size = np.array([0.02, -0.01, 0.5]), BLANK.image.shape[1]
+
+    def place(position, slope=False):
+        pose = np.concatenate([eye, center[:, None]], -1, dtype=np.float32)[None, None]
+        batch = BLANK.replace(object_pose=pose, object_ids=np.int32([[2]]), object_valid=np.ones((1, 1), bool))
+        nothing, where = jnp.zeros((1, 1, 4)), jnp.asarray(position, jnp.float32)[None, None]
+        out = ObjectOutput(where, eye[None, None], nothing[..., 0], nothing, nothing)
+
+        def cost(out):
+            return losses.object_losses(out, jnp.zeros((1, 3)), batch, SYMMETRIES)["object_place"]
+
+        return jax.grad(cost)(out).position if slope else float(cost(out))
+
+    assert place(center) == pytest.approx(0, abs=1e-8)
+    assert place(1.4 * center) == pytest.approx(0, abs=1e-8)
+    aside = center + [0.03, 0, 0]
+    pixels = [K @ p / p[2] for p in (aside, center)]
+    error = abs(pixels[0][0] - pixels[1][0]) / size
+    assert error > 0.02
+    assert place(aside) == pytest.approx(error - 0.01, rel=1e-3)
+    assert place(-center) == 0 and np.isfinite(place(-center, slope=True)).all()  # behind the camera
