@@ -337,6 +337,7 @@ def evaluate() -> dict:
         "part": "test",  # all: the data set is held out as a whole
         "batch_size": 64,  # images held at a time
         "max_samples": 0,  # in whole videos, evenly spaced over the part; 0 takes all
+        "report": True,  # also report.html, to be read in a browser
         "robot": False,  # how often the robot lifts what the human lifted, instead of what perception gets wrong
         "official": False,  # also writes the DexYCB toolkit's result files of every frame, and scores them
         "official_formats": ("hpe", "bop", "coco"),  # hand poses, object poses, detections (extra coco, segmentations)

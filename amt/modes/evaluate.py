@@ -24,6 +24,7 @@ from amt.inference.results import all_or_nothing
 from amt.models import weights
 from amt.modes import evaluate_robot
 from amt.modes.common import Progress
+from amt.viz.evaluation_report import write_evaluation_report
 
 
 def run(config, workdir: Path, input: str | None) -> dict:
@@ -69,7 +70,10 @@ def run(config, workdir: Path, input: str | None) -> dict:
     figures = summarise(samples) | {"frames_unreadable": unreadable}
     for name in files.values():
         figures |= {f"official_{k}": v for k, v in _score(workdir / name, source, config.eval.vsd).items()}
-    return {"weights": path.name, **figures, "evaluate_s": time.monotonic() - start}
+    figures |= {"weights": path.name, "evaluate_s": time.monotonic() - start}
+    if config.eval.report:
+        write_evaluation_report(workdir, samples, source, TrainingMean.from_json(mean), figures, str(config))
+    return figures
 
 
 def _source(config) -> DexYCB:

@@ -9,6 +9,7 @@ from amt.data.demonstrations import demonstration, recording
 from amt.data.dexycb import find_root
 from amt.data.packed import open_source
 from amt.errors import UserError
+from amt.evaluation.baseline import TrainingMean
 from amt.evaluation.robot import as_predicted, summary, trial
 from amt.inference.clips import videos
 from amt.inference.observing import Observer
@@ -19,17 +20,19 @@ from amt.modes.common import Progress, write_json
 from amt.modes.train_policy import acting
 from amt.training import teacher
 from amt.training.lessons import lessons
+from amt.viz.evaluation_report import write_robot_report
+from amt.viz.robot_section import FILE
 
 
 def run(config, workdir: Path) -> dict:
-    """Trials of every video with an object, and in `WORKDIR/robot_trials.json` one row each.
+    """Trials of every video with an object: one row each in `WORKDIR/robot_trials.json`, and the report about them.
 
     Origins of the commands: `true`, kinematic retargeting of the labels; `predicted`, of what perception sees;
     `teacher`, the lesson, chosen by replay; `policy`, where the weights have one. A video in which no hand is seen
     counts as not lifted. Raises UserError where the weights are of another architecture and without any object.
     """
     path = weights.resolve(config.eval.checkpoint)
-    params, settings, _ = weights.load(path)
+    params, settings, mean = weights.load(path)
     expected = weights.architecture(config.to_dict())
     if "policy" in params:
         expected |= {"policy": weights.policy_architecture(config.to_dict())}
@@ -65,7 +68,9 @@ def run(config, workdir: Path) -> dict:
             progress.update(1)
     if not rows:
         raise UserError(f"{source}: no video shows a grasped object; there is nothing to lift")
-    write_json(workdir / "robot_trials.json", {"trials": rows})
+    write_json(workdir / FILE, {"weights": path.name, "trials": rows})
+    if config.eval.report:
+        write_robot_report(workdir, source, path.name, TrainingMean.from_json(mean), str(config))
     figures = summary({o: [row["trials"][o] for row in rows] for o in origins})
     return {"weights": path.name, "videos": len(rows), "videos_seen": len(seen), **figures}
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 POINT = 1 / 72  # inches
 WIDTH, HEIGHT = 380, 250  # points
-ROW = 16  # points of height for each bar of a chart of lying bars
+ROW = 17  # points of height for each bar of a chart of lying bars
 # Colours that stand for variables of the page's style sheet (assets/base.html.j2).
 TEXT, SOFT, LINE, CARD = "#010101", "#020202", "#030303", "#040404"
 ACCENT, LIMIT, THIRD = "#050505", "#060606", "#070707"
@@ -27,7 +27,7 @@ _STYLE = {
     "svg.fonttype": "none",
     "figure.facecolor": "none",
     "axes.facecolor": "none",
-    "font.size": 10,
+    "font.size": 11.5,
     "text.color": TEXT,
     "axes.edgecolor": LINE,
     "axes.labelcolor": SOFT,
@@ -41,10 +41,12 @@ _STYLE = {
     "ytick.color": LINE,
     "xtick.labelcolor": SOFT,
     "ytick.labelcolor": SOFT,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "legend.fontsize": 9,
+    "xtick.labelsize": 10.5,
+    "ytick.labelsize": 10.5,
+    "legend.fontsize": 10.5,
     "legend.frameon": False,
+    "legend.columnspacing": 1.2,
+    "legend.handlelength": 1.5,
 }
 
 

@@ -1,9 +1,9 @@
 """The robot's part of a report: how often it lifts what the human lifted, by where its commands come from."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,27 +34,38 @@ COLUMNS = {
 }
 
 
-def read_trials(workdir: Path) -> list[dict[str, Any]]:
-    """The rows of `robot_trials.json`; none where there is no such file. Raises: UserError for a damaged one."""
+class Trials(NamedTuple):
+    """What `robot_trials.json` holds: rows of `amt.modes.evaluate_robot`, and whose they are."""
+
+    weights: str
+    rows: list[dict[str, Any]]
+
+
+def read_trials(workdir: Path) -> Trials | None:
+    """None where there is no such file. Raises: UserError for a damaged one."""
     path = workdir / FILE
     if not path.exists():
-        return []
+        return None
     try:
-        rows = json.loads(path.read_text())["trials"]
-        for row in rows:
+        content = json.loads(path.read_text())
+        trials = Trials(str(content["weights"]), content["trials"])
+        for row in trials.rows:
             row["ycb_id"], [trial["lifted"] for trial in row["trials"].values()]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path}: no trials can be read from it ({type(error).__name__}: {error}); expected the file of "
             "--config.eval.robot=True; delete it or run that again"
         ) from error
-    return rows
+    return trials
 
 
-def robot_section(rows: Sequence[Mapping[str, Any]]) -> Section:
-    """Shares of lifts with 95% intervals, means of everything else, and lifts by object."""
-    if not rows:
+def robot_section(trials: Trials | None, weights: str) -> Section:
+    """Shares of lifts with 95% intervals, means of everything else, and lifts by object; of these weights only."""
+    if trials is None:
         return Section("robot", "Robot", words=(HOW_TO,))
+    if trials.weights != weights:
+        return Section("robot", "Robot", words=(f"{FILE} here is of other weights, {trials.weights}. {HOW_TO}",))
+    rows = trials.rows
     origins = list(rows[0]["trials"])
     figures = summary({o: [_with_nan(row["trials"][o]) for row in rows] for o in origins})
     names = [ORIGINS.get(o, o) for o in origins]

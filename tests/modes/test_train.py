@@ -25,6 +25,7 @@ from amt.training.stopping import StopRequest
 from configs import demo, stage2
 from tests.data import layout
 from tests.models import huggingface
+from tests.viz.pages import Page
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +165,8 @@ def test_evaluation_stands_beside_the_training_mean(config, trained, tmp_path):
     for name in ("mpjpe_mm", "mean_mpjpe_mm", "pa_mpjpe_mm", "error_2d_px", "mean_error_2d_px", "wrist_depth_mm"):
         assert figures[name] > 0
     assert figures["mpjpe_share_of_mean"] == pytest.approx(figures["mpjpe_mm"] / figures["mean_mpjpe_mm"])
+    page = Page((tmp_path / "report.html").read_text())
+    assert dict(page.tables["evaluate.json"][1:])["mpjpe_mm"] == f"{figures['mpjpe_mm']:.4f}"
     for name in ("add_s_mm", "mean_add_s_mm", "add_s_recall", "mean_add_s_recall"):
         assert figures[name] >= 0
     for name in ("contact_f1_5mm", "mean_contact_f1_5mm", "contact_f1_relative_20mm", "mean_contact_recall_20mm"):
@@ -203,7 +206,7 @@ def test_official_files_hold_every_frame_and_are_scored(trained, root, tmp_path)
     config.data.root = str(data)
     config.eval.update(checkpoint=str(trained), part="all", max_samples=0)
     plain = evaluate.run(config, out, None)
-    assert [path.name for path in out.iterdir()] == [FILE]
+    assert sorted(path.name for path in out.iterdir()) == [FILE, "report.html"]
     formats = ("hpe", "bop", "coco") if importlib.util.find_spec("pycocotools") else ("hpe", "bop")
     config.eval.update(official=True, official_formats=formats)
     figures = evaluate.run(config, out, None)

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest
 
 from amt.errors import UserError
-from amt.viz.robot_section import FILE, HOW_TO, ORIGINS, read_trials, robot_section
+from amt.viz.robot_section import FILE, HOW_TO, ORIGINS, Trials, read_trials, robot_section
 from amt.viz.sections import EvaluationPage
 from tests.viz.pages import Page
 
@@ -33,7 +33,7 @@ def page_of(section, tmp_path):
 
 
 def test_shares_and_intervals_are_those_of_the_trials(tmp_path):
-    page = page_of(robot_section(make_rows()), tmp_path)
+    page = page_of(robot_section(Trials("w", make_rows()), "w"), tmp_path)
     (commands,) = (rows for caption, rows in page.tables.items() if "Commands of 20 videos" in caption)
     for (origin, lifts), row in zip(LIFTS.items(), commands[1:], strict=True):
         theirs = binomtest(lifts, TOTAL).proportion_ci(method="wilson")
@@ -50,11 +50,19 @@ def test_shares_and_intervals_are_those_of_the_trials(tmp_path):
 
 
 def test_without_trials_the_page_says_how_to_get_them(tmp_path):
-    page = page_of(robot_section(read_trials(tmp_path)), tmp_path)
+    page = page_of(robot_section(read_trials(tmp_path), "w"), tmp_path)
     assert HOW_TO in page.text and not page.tables and not page.alts
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"trials": [{"ycb_id": 2}]}', '{"trials": [{"trials": {"a": {}}}]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"trials": []}',
+        *(f'{{"weights": "w", "trials": [{row}]}}' for row in ('{"ycb_id": 2}', '{"trials": {"a": {}}}')),
+    ],
+)
 def test_a_damaged_file_is_one_clear_error(tmp_path, text):
     (tmp_path / FILE).write_text(text)
     with pytest.raises(UserError, match=f"{FILE}: no trials can be read"):
@@ -62,5 +70,10 @@ def test_a_damaged_file_is_one_clear_error(tmp_path, text):
 
 
 def test_trials_are_read_as_they_were_written(tmp_path):
-    (tmp_path / FILE).write_text(json.dumps({"trials": make_rows()}))
-    assert read_trials(tmp_path) == make_rows()
+    (tmp_path / FILE).write_text(json.dumps({"weights": "w", "trials": make_rows()}))
+    assert read_trials(tmp_path) == Trials("w", make_rows())
+
+
+def test_trials_of_other_weights_are_not_shown(tmp_path):
+    page = page_of(robot_section(Trials("<old>", make_rows()), "w"), tmp_path)
+    assert "of other weights, <old>" in page.text and not page.tables and not page.alts

@@ -1,0 +1,130 @@
+"""`report.html` of an evaluation: what was measured, beside what others report and what predicting the means gives."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from amt.data.dexycb import DexYCB
+from amt.evaluation.baseline import TrainingMean
+from amt.evaluation.samples import FILE as TABLE
+from amt.evaluation.samples import Samples
+from amt.evaluation.summary import summarise
+from amt.viz.evaluation_frames import frames_section
+from amt.viz.hand_sections import joints_section, pck_section
+from amt.viz.measures import HAND, Figures, known, measures_table
+from amt.viz.other_sections import every_figure, objects_section, official_section
+from amt.viz.published import PUBLISHED
+from amt.viz.robot_section import read_trials, robot_section
+from amt.viz.sections import UNKNOWN, EvaluationPage, Section, Table, between
+
+FILE = "report.html"
+DEXYCB_SEQUENCES = 1000
+COLLAPSED = 0.3  # spread ratio below which predictions differ too little from frame to frame
+
+
+def write_evaluation_report(
+    workdir: Path, samples: Samples, source: DexYCB, mean: TrainingMean, figures: Figures, configuration: str
+) -> None:
+    """Writes the page into `workdir`; `figures` are those of evaluate.json. The robot's trials there are part of it.
+
+    Raises: UserError where these are damaged.
+    """
+    name, trials = samples.about["weights"], read_trials(workdir)
+    differences = protocol_differences(source, samples)
+    data = f"{source.root.name}, split {source.split}, part {source.part}"
+    EvaluationPage(
+        title=f"{name} on {source.root.name}",
+        lead=f"{len(samples)} frames of {len(np.unique(samples.clip))} videos of {data}. Every frame on its own, found "
+        "by the weights themselves: no box, no side, no place is given. Intervals are 95%.",
+        warnings=warnings(figures, differences),
+        sections=(
+            summary_section(figures, differences),
+            pck_section(samples, mean),
+            joints_section(samples, mean),
+            frames_section(samples, source),
+            objects_section(samples, figures),
+            robot_section(trials, name),
+            *official_section(figures),
+            every_figure(figures),
+        ),
+        configuration=configuration,
+    ).write(workdir / FILE)
+
+
+def write_robot_report(workdir: Path, source: DexYCB, name: str, mean: TrainingMean, configuration: str) -> None:
+    """Writes the page of the trials that `workdir` has; with all else if it has these weights' table of frames too."""
+    if (workdir / TABLE).exists():
+        samples = Samples.load(workdir / TABLE)
+        same = {"weights": name, "root": str(source.root.resolve()), "split": source.split, "part": source.part}
+        if samples.about.items() >= same.items():
+            return write_evaluation_report(workdir, samples, source, mean, summarise(samples), configuration)
+    EvaluationPage(
+        title=f"{name} on {source.root.name}: the robot",
+        lead=f"Videos of {source.root.name}, split {source.split}, part {source.part}. What the weights see is "
+        "measured by --mode=evaluate without config.eval.robot; in the same work directory it gives one page of both.",
+        warnings=(),
+        sections=(robot_section(read_trials(workdir), name),),
+        configuration=configuration,
+    ).write(workdir / FILE)
+
+
+def protocol_differences(source: DexYCB, samples: Samples) -> list[str]:
+    """Why figures do not compare with published ones of DexYCB's s0 test; empty where they do."""
+    reasons = []
+    if source.has_contacts or (source.root / "generator.json").exists():
+        reasons.append("these images are generated")
+    elif len(source.sequences) != DEXYCB_SEQUENCES:
+        reasons.append(f"the data set has {len(source.sequences)} of DexYCB's {DEXYCB_SEQUENCES} sequences")
+    if (source.split, source.part) != ("s0", "test"):
+        reasons.append(f"this is {source.split} {source.part}, not s0 test")
+    videos, total = len(np.unique(samples.clip)), len(source.clips())
+    if videos < total:
+        reasons.append(f"{videos} of {total} videos were evaluated")
+    return reasons
+
+
+def summary_section(figures: Figures, differences: Sequence[str]) -> Section:
+    """The joints' errors beside those of others, with the protocol of each."""
+
+    def ours(*names: str) -> tuple[str, ...]:
+        return tuple(between(*(figures.get(f"{name}{end}") for end in ("", "_low", "_high"))) for name in names)
+
+    data = "DexYCB s0 test" if not differences else "not comparable: " + ", ".join(differences)
+    rows = [
+        (
+            "these weights",
+            *ours("absolute_mpjpe_mm", "mpjpe_mm", "pa_mpjpe_mm"),
+            f"{data}; nothing given: hand, side and place are found in the whole image",
+        ),
+        (
+            "predicting the training mean",
+            UNKNOWN,
+            *ours("mean_mpjpe_mm", "mean_skeleton_pa_mpjpe_mm"),
+            "the same frames, without looking at them; aligned: the mean skeleton",
+        ),
+        *((*(text or UNKNOWN for text in one[:4]), f"{one.data}; {one.protocol}") for one in PUBLISHED),
+    ]
+    head = ("mean joint error (MPJPE), mm", "absolute", "root-relative", "aligned (PA)", "data and protocol")
+    tables = (
+        Table("Beside published results", head, rows),
+        *measures_table("The hand", HAND, figures, "without looking"),
+    )
+    return Section("summary", "Summary", tables=tables)
+
+
+def warnings(figures: Figures, differences: Sequence[str]) -> list[str]:
+    """What a reader has to know before the numbers."""
+    notes = []
+    if differences:
+        notes.append(f"Not comparable with published results: {', '.join(differences)}.")
+    if figures["pa_mpjpe_mm"] >= figures["mean_skeleton_pa_mpjpe_mm"]:
+        notes.append("The aligned error is not below that of the mean skeleton: the hand's shape was not learned.")
+    if figures["mpjpe_mm"] >= figures["mean_mpjpe_mm"]:
+        notes.append("The root-relative error is not below that of the training mean: the pose was not learned.")
+    ratio = figures.get("spread_ratio")
+    if known(ratio) and ratio < COLLAPSED:
+        notes.append(f"Predictions spread {ratio:.2f} times as far as the labels: they have collapsed to nearly one.")
+    if figures.get("frames_unreadable"):
+        notes.append(f"{figures['frames_unreadable']} frames could not be read; quarantine.jsonl names them.")
+    return notes
