@@ -151,6 +151,21 @@ class Actions:
 
 
 @flax.struct.dataclass
+class HandClip:
+    """Crops of t frames of a right hand, in order, for a policy; where not `valid` no hand was seen.
+
+    `T_base_crop` takes the frame of each crop's camera to the robot's base. `qpos` is where the robot was when the
+    frame was seen, as commanded: the streamed retargeting of what was seen, radians in robot order.
+    """
+
+    image: UInt8[Array, "*batch t size size 3"]
+    K: Float[Array, "*batch t 3 3"]
+    T_base_crop: Float[Array, "*batch t 4 4"]
+    qpos: Float[Array, "*batch t 22"]
+    valid: Bool[Array, "*batch t"]
+
+
+@flax.struct.dataclass
 class Trajectory:
     """Position targets for the robot: `qpos` [T,22] in radians, in the order of `names`; `time` in seconds.
 

@@ -45,6 +45,7 @@ def get_config() -> ConfigDict:
                 "num_workers": 2,  # processes that make lessons; 0: this one
             },
             "train": train(),
+            "rollout": rollout(),
             "plan": plan(),
             "eval": evaluate(),
             "camera": camera(),
@@ -317,6 +318,34 @@ def train() -> dict:
             "action_confidence": 0.05,
             "action_velocity": 0.05,
         },
+    }
+
+
+def rollout() -> dict:
+    """Of stage 3: commands of a window are played in the differentiable simulation."""
+    return {
+        "weight": 1.0,  # of the rollouts' objective beside the terms of train.loss and train.action_loss
+        "weights": {  # of its terms (amt/physics/objective.py)
+            "object_position": 10.0,
+            "object_rotation": 0.5,
+            "fingertips": 2.0,
+            "wrist_position": 2.0,
+            "wrist_rotation": 0.2,
+            "slip": 0.2,
+            "effort": 0.01,
+            "limits": 1.0,
+            "penetration": 20.0,
+            "force": 0.01,
+        },
+        "perception_batch_size": 32,  # samples for the terms of perception, which stay on
+        "clip_norm": 1.0,  # of the derivative of one rollout with respect to its commands, 1/radian
+        "memory": 0.9,  # share of a derivative that is passed from one command to the one before
+        "curriculum_steps": 500,  # updates until all of a window counts, contact is near and nothing is led
+        "first_horizon": 0.5,  # share of a window that counts at first
+        "reach_width": 0.04,  # metres, of contact from a distance at first; 0: none
+        "last_reach_width": 0.01,  # metres, after the curriculum
+        "reach_stiffness": 100.0,  # newtons per metre
+        "guide": 0.5,  # of what leads the object along its goal at first; 1: all of it, 0: nothing
     }
 
 

@@ -43,7 +43,12 @@ class TrainTransform(grain.RandomMapTransform):
             return make(Readable(self.source, self.quarantine))  # looks which of them it is
 
 
-def train_iterator(
+def train_iterator(*args, **kwargs) -> grain.DatasetIterator:
+    """The iterator of `train_dataset`, whose state can be saved."""
+    return iter(train_dataset(*args, **kwargs))
+
+
+def train_dataset(
     source: DexYCB,
     config: TransformConfig,
     batch_size: int,
@@ -52,8 +57,8 @@ def train_iterator(
     quarantine: Quarantine | None = None,
     jitter: bool = True,
     prefetch: int = 4,
-) -> grain.DatasetIterator:
-    """Endless batches of host arrays for this process: shuffled anew each epoch, its state can be saved.
+) -> grain.IterDataset:
+    """Endless batches of host arrays for this process, shuffled anew each epoch.
 
     `batch_size` is over all processes, each of which reads its part of every batch: the order is the same for any
     number of processes and workers. With a `quarantine` samples that cannot be read are listed there and replaced; too
@@ -75,7 +80,7 @@ def train_iterator(
         for folder in source.empty:
             quarantine.add(folder, "a sequence without frames")
         dataset = dataset.map(Watch(quarantine, batch_size // jax.process_count(), len(source)))
-    return iter(dataset)
+    return dataset
 
 
 def shuffled(count: int, batch_size: int, seed: int) -> grain.MapDataset:

@@ -14,14 +14,22 @@ def play_chunks(
     rate: float,
     length: int,
 ) -> Float[np.ndarray, "length 22"]:
-    """Commands at `rate` out of chunks decided at `times`, whose steps are 1 / rate apart; radians.
+    """Commands at `rate` out of chunks decided at `times`, by `shares`; before there is a chunk, `q`. Radians."""
+    say = shares(times, valid, chunks.shape[1], rate, length)
+    return np.tensordot(say, chunks, axes=2) + (1 - say.sum((1, 2)))[:, None] * q
 
+
+def shares(
+    times: Float[np.ndarray, " t"], valid: Bool[np.ndarray, " t"], steps: int, rate: float, length: int
+) -> Float[np.ndarray, "length t steps"]:
+    """The share of each chunk's step in each command; they add up to 1, or to 0 before there is a chunk.
+
+    Commands come at `rate` from time 0 on, chunks are decided at `times`, their steps are 1 / rate apart.
     At each moment the chunks that were decided before it and still reach it are averaged, newer ones counting more, as
     in temporal ensembling (Zhao et al. 2023, ACT). Where none does, as in frames without a hand (not `valid`), the
-    last command is held, first `q`. Nothing later than a command is used for it.
+    last command is held. Nothing later than a command is used for it.
     """
-    steps = chunks.shape[1]
-    made, last = np.empty((length, chunks.shape[2])), np.asarray(q, np.float64)
+    made = np.zeros((length, len(times), steps))
     for tick in range(length):
         place = (tick / rate - times) * rate - 1  # of this moment in each chunk
         reaching = valid & (place > -1e-9) & (place <= steps - 1)
@@ -31,9 +39,10 @@ def play_chunks(
             k = np.flatnonzero(reaching)
             at = np.maximum(place[k], 0.0)
             low = np.minimum(at.astype(int), steps - 2)
-            share = (at - low)[:, None]
-            value = (1 - share) * chunks[k, low] + share * chunks[k, low + 1]
             weight = np.exp(-FORGETTING * (tick / rate - times[k]))
-            last = weight @ value / weight.sum()
-        made[tick] = last
+            weight /= weight.sum()
+            made[tick, k, low] = (1 - (at - low)) * weight
+            made[tick, k, low + 1] = (at - low) * weight
+        elif tick:
+            made[tick] = made[tick - 1]
     return made

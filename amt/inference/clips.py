@@ -6,18 +6,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from amt.data.demonstrations import recording
 from amt.data.dexycb import DexYCB
 from amt.data.images import decode
 from amt.errors import UserError
-from amt.inference.observing import Observer
+from amt.inference.observing import Observer, nearest
 from amt.models.temporal import Observation
-from amt.structs import Camera
+from amt.structs import Camera, HandClip
 from amt.training.lessons import Lesson
 
-VERSION = 3  # of what is kept
+VERSION = 4  # of what is kept
 
 
 class Video(NamedTuple):
@@ -34,18 +35,18 @@ class Video(NamedTuple):
 
 def videos(
     observer: Observer,
-    weights: Path,
     source: DexYCB,
     lessons: dict[int, Lesson],
     folder: Path,
     report: Callable[[int], None],
 ) -> Iterator[Video]:
-    """Every clip of the source, seen by the predictor whose `weights` file names what is kept in `folder`.
+    """Every clip of the source as the observer sees it; what is kept in `folder` is named by a hash of its parameters.
 
     The hand's side is given by the data set, as a person gives it for a video (`config.predict.side`). A clip in which
     no hand is found is left out.
     """
-    looks = hashlib.sha256(weights.read_bytes() + repr((VERSION, str(source.root.resolve()))).encode())
+    looks = hashlib.sha256(repr((VERSION, str(source.root.resolve()))).encode())
+    looks.update(_digest(observer.predictor.params))
     folder.mkdir(parents=True, exist_ok=True)
     for number, (clip, run) in enumerate(zip(source.clips(), source.runs, strict=True)):
         lesson = lessons[run.sequence]
@@ -62,6 +63,33 @@ def videos(
         report(1)
         if kept["valid"].any():
             yield Video(number, lesson, kept.pop("times"), kept.pop("predicted"), Observation(**kept))
+
+
+def crops(observer: Observer, source: DexYCB, video: Video, frames: range) -> HandClip:
+    """The crops of some frames of a video, as the observer sees them; `qpos` is what it streamed."""
+    clip = source.clips()[video.number]
+    samples = [source[clip[k]] for k in frames]
+    T_table_world = np.linalg.inv(source.T_world_table(clip).astype(np.float64))
+    valid = np.asarray(video.seen.valid)
+    made = observer.crops(
+        np.stack([decode(s["color"]) for s in samples]),
+        samples[0]["K"],
+        T_table_world @ np.stack([s["T_world_camera"] for s in samples]),
+        video.lesson.T_base_world,
+        video.joints[nearest(valid)][frames.start : frames.stop],
+        np.ones(len(frames), bool),
+        video.lesson.mirrored,
+    )
+    part = slice(frames.start, frames.stop)
+    return made.replace(qpos=np.asarray(video.seen.qpos)[part], valid=valid[part])
+
+
+def _digest(params: dict) -> bytes:
+    """Of what sees: a policy beside it changes nothing."""
+    made = hashlib.sha256()
+    for path, x in jax.tree_util.tree_leaves_with_path({k: v for k, v in params.items() if k != "policy"}):
+        made.update(jax.tree_util.keystr(path).encode() + np.asarray(x).tobytes())
+    return made.digest()
 
 
 def _see(observer: Observer, source: DexYCB, clip: range, lesson: Lesson) -> dict[str, np.ndarray]:

@@ -2,11 +2,10 @@
 
 import functools
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from amt.data.ycb import primitive_table
 from amt.errors import UserError
@@ -15,24 +14,12 @@ from amt.models.perception import Amt
 from amt.models.policy import observe
 from amt.models.temporal import Observation
 from amt.robot import HandFit, Robot, fit_hand, load_robot
+from amt.robot.model import NUM_JOINTS
 from amt.robot.streaming import start, step
-from amt.structs import Prediction
+from amt.structs import HandClip, Prediction
 
 FIT_FRAMES = 10  # the first with a hand, from which it is found how that hand lies in the robot's
 MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
-
-
-@flax.struct.dataclass
-class Clip:
-    """Crops of t frames of right hands, by `Predictor.crops` and `crop_frames`; where not `valid` no hand was seen.
-    `qpos` is the streamed retargeting of what was seen, radians.
-    """
-
-    image: UInt8[Array, "t size size 3"]
-    K: Float[Array, "t 3 3"]
-    T_base_crop: Float[Array, "t 4 4"]
-    qpos: Float[Array, "t 22"]
-    valid: Bool[Array, " t"]
 
 
 def crop_frames(
@@ -51,7 +38,7 @@ def crop_frames(
 
 
 class Observer:
-    """`observer(images, K, T_world_camera, T_base_world, q, prediction)` -> `Observation`, `Clip`, of one video.
+    """`observer(images, K, T_world_camera, T_base_world, q, prediction)` -> `Observation`, `HandClip`, of one video.
 
     `T_base_world` maps the world, mirrored in x = 0 if the hand is a left one, to the robot's base. `q` is where the
     robot stands at first. Each frame is looked at once more where the prediction sees the hand.
@@ -76,27 +63,46 @@ class Observer:
         T_base_world: Float[np.ndarray, "4 4"],
         q: Float[np.ndarray, " 22"],
         prediction: Prediction,
-    ) -> tuple[Observation, Clip]:
+    ) -> tuple[Observation, HandClip]:
         """Raises UserError where no frame has a hand."""
-        valid = np.asarray(prediction.hand.valid)
+        valid, joints = np.asarray(prediction.hand.valid), np.asarray(prediction.hand.joints)
         if not valid.any():
             raise UserError("policy: no frame has a hand, so there is nothing to do")
-        is_left = np.asarray(prediction.hand.is_left)[valid].mean() > 0.5
-        nearest = np.abs(np.arange(len(valid))[:, None] - np.flatnonzero(valid)[None]).argmin(1)
-        joints = np.asarray(prediction.hand.joints)[valid][nearest]  # of frames without a hand: from the nearest one
-        every_K = np.tile(np.asarray(K, np.float64), (len(images), 1, 1))
-        crops = self.predictor.crops(
-            images, every_K, self.predictor.boxes(joints, every_K), np.full(len(images), is_left)
-        )
-        T = crop_frames(T_base_world, T_world_camera, crops.R_crop_camera, bool(is_left))
-        clip = Clip(crops.image, crops.K, T, np.tile(np.asarray(q, np.float32), (len(images), 1)), valid)
+        is_left = bool(np.asarray(prediction.hand.is_left)[valid].mean() > 0.5)
+        clip = self.crops(images, K, T_world_camera, T_base_world, joints, valid, is_left)
+        clip = clip.replace(qpos=np.tile(np.asarray(q, np.float32), (len(images), 1)))
         seen = self.look(clip)
         clip = clip.replace(qpos=followed(self.robot, np.asarray(seen.joints[0]), valid, q))
         return seen.replace(qpos=jnp.asarray(clip.qpos)[None]), clip
 
-    def look(self, clip: Clip) -> Observation:
+    def crops(
+        self,
+        images: UInt8[np.ndarray, "t h w 3"],
+        K: Float[np.ndarray, "3 3"],
+        T_world_camera: Float[np.ndarray, "t 4 4"],
+        T_base_world: Float[np.ndarray, "4 4"],
+        joints: Float[np.ndarray, "t 21 3"],
+        valid: Bool[np.ndarray, " t"],
+        is_left: bool,
+    ) -> HandClip:
+        """Where a hand was seen with these joints (camera frame); in frames without one, where the nearest one was.
+        `qpos` is 0.
+        """
+        every_K = np.tile(np.asarray(K, np.float64), (len(images), 1, 1))
+        boxes = self.predictor.boxes(joints[nearest(valid)], every_K)
+        crops = self.predictor.crops(images, every_K, boxes, np.full(len(images), is_left))
+        T = crop_frames(T_base_world, T_world_camera, crops.R_crop_camera, is_left)
+        return HandClip(crops.image, crops.K, T, np.zeros((len(images), NUM_JOINTS), np.float32), valid)
+
+    def look(self, clip: HandClip) -> Observation:
         """One look at every crop, [1,t]."""
         return self._look(self.predictor.params, clip.image, clip.K, clip.T_base_crop, clip.qpos, clip.valid)
+
+
+def nearest(valid: Bool[np.ndarray, " t"]) -> Int[np.ndarray, " t"]:
+    """The index of the valid frame nearest to each."""
+    there = np.flatnonzero(valid)
+    return there[np.abs(np.arange(len(valid))[:, None] - there[None]).argmin(1)]
 
 
 def followed(

@@ -38,15 +38,14 @@ def run(config, workdir: Path) -> dict:
         expected |= {"policy": weights.policy_architecture(config.to_dict())}
     weights.check_architecture(settings, expected, str(path))
     observer = Observer(Predictor(params, settings, hand_model.load(), weights.contacts_taught(path)))
-    policy = params.get("policy")
-    act = acting(build_policy(config.fusion, config.actions)) if policy else None
+    act = acting(build_policy(config.fusion, config.actions)) if "policy" in params else None
     source = open_source(find_root(config.data.root), config.data.split, config.eval.part)
     folder = Path(config.teacher.folder or workdir)
     with Progress(len({r.sequence for r in source.runs}), "lessons") as progress:
         known = lessons(source, folder / "lessons", config.teacher.num_workers, progress.update)
     clips = source.clips()
     with Progress(len(clips), "videos") as progress:
-        seen = {v.number: v for v in videos(observer, path, source, known, folder / "seen", progress.update)}
+        seen = {v.number: v for v in videos(observer, source, known, folder / "seen", progress.update)}
     origins = ("true", "predicted", "teacher", *(["policy"] if act else []))
     rows = []
     with Progress(len(clips), "trials") as progress:
@@ -61,7 +60,7 @@ def run(config, workdir: Path) -> dict:
                     blind = as_predicted(shown, video.joints, video.seen.valid, recorded.T_table_camera)
                     commands["predicted"] = _followed(blind, lesson)
                     if act:
-                        commands["policy"] = act(policy, video)
+                        commands["policy"] = act(params, video)
                 trials = {o: trial(commands[o], lesson) if o in commands else _nothing() for o in origins}
                 name = source.sequences[run.sequence].folder.name
                 rows.append({"sequence": name, "camera": run.camera, "ycb_id": lesson.ycb_id, "trials": trials})

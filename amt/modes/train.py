@@ -32,15 +32,10 @@ from amt.training.checkpoint import Checkpoints
 from amt.training.feed import Feed, augmented_feed, cached_feed, host_feed
 from amt.training.loop import LoopConfig, make_average, train
 from amt.training.optimizer import OptimizerConfig
-from amt.training.step import Objective, init_params, perception_loss
+from amt.training.step import Objective, TrainState, init_params, perception_loss
 from amt.training.stopping import StopRequest
 
-STAGES = {  # and what each still lacks
-    "1a": "",
-    "1b": "",
-    "2": "",
-    "3": "the train step through the differentiable rollout",
-}
+STAGES = ("1a", "1b", "2", "3")
 FLOAT8_CAPABILITY = 8.9  # of NVIDIA GPUs, from Ada and Hopper on
 VALIDATION_SAMPLES = 512
 MEAN_SAMPLES = 4000  # of the training set, for the baseline
@@ -56,13 +51,13 @@ def transform_config(config, component: str = "all") -> TransformConfig:
 
 def run(config, workdir: Path, input: str | None) -> dict:
     check_stage(config)
-    if config.train.stage == "2":
-        from amt.modes import train_policy  # which imports this module
+    if config.train.stage in ("2", "3"):
+        from amt.modes import train_physics, train_policy  # which import this module
 
-        return train_policy.run(config, workdir)
+        return (train_policy if config.train.stage == "2" else train_physics).run(config, workdir)
     model, settings = build_model(config)
     _check_best_metric(config.train.best_metric, model)
-    backbone = _backbone(config, model)
+    backbone = given_backbone(config, model)
     roots = find_roots(config.data.root)
     source = open_mixed(roots, config.data.split, config.data.part)
     transforms = transform_config(config, "all" if model.finder else "perception")
@@ -72,44 +67,30 @@ def run(config, workdir: Path, input: str | None) -> dict:
     hand = jax.tree.map(jnp.asarray, hand_model.load())
     learned = transform_config(config, network(config))
     feed = make_feed(config, source, learned, mesh, quarantine)
-    params, fresh = _start(config, model, hand, backbone)
+    params, fresh = first_params(config, model, hand, backbone)
     val = open_mixed(roots, config.data.split, "val")
     held_out = list(eval_batches(val, transforms, config.eval.batch_size, VALIDATION_SAMPLES, quarantine))
-    optimizer = optimizer_config(config, len(source))
-    loop = LoopConfig(**{f.name: config.train[f.name] for f in dataclasses.fields(LoopConfig)})
     if fresh:
         print(f"not in {config.train.start_from}, so fresh: {', '.join(fresh)}", file=sys.stderr)
     taught = _contacts_taught(config, source, fresh)
     perceive = perceiver(model, hand)
     start = time.monotonic()
-    with (
-        Checkpoints(
-            workdir / "checkpoints", about(config, settings), config.train.keep_checkpoints, config.train.resume
-        ) as checkpoints,
-        contextlib.closing(feed.iterator),  # its worker processes
-        Progress(optimizer.steps, "steps", silent=jax.process_index() > 0) as progress,
-        StopRequest() as stop,
-    ):
-        state, scores = train(
-            perception_loss(model, objective(config, len(source)), hand, config.seed),
-            feed,
-            validation(model, perceive, held_out),
-            optimizer,
-            loop,
-            mesh,
-            checkpoints,
-            workdir,
-            progress,
-            params,
-            config.train.component,
-            frozen_parameters(model),
-            stop,
-            pictures(perceive, held_out),
-        )
+    state, scores, averaged = learn(
+        config,
+        workdir,
+        settings,
+        mesh,
+        perception_loss(model, objective(config, len(source)), hand, config.seed),
+        feed,
+        validation(model, perceive, held_out),
+        optimizer_config(config, len(source)),
+        params,
+        frozen_parameters(model),
+        pictures(perceive, held_out),
+    )
     mean = baseline.measure(
         Readable(source, quarantine), MEAN_SAMPLES, transforms.crop_margin, transforms.min_visible_share
     )
-    averaged = jax.device_get(make_average(mesh)(state))
     if jax.process_index() == 0:
         weights.save(workdir / "weights.safetensors", averaged, settings, mean.to_json(), taught)
     return {
@@ -120,6 +101,41 @@ def run(config, workdir: Path, input: str | None) -> dict:
         **scores,
         "weights": str(workdir / "weights.safetensors"),
     }
+
+
+def learn(
+    config, workdir: Path, settings: dict, mesh, loss, feed, validate, optimizer, params, frozen=None, draw=None
+) -> tuple[TrainState, dict[str, float], dict]:
+    """`amt.training.loop.train` as `config.train` says, with checkpoints in the work directory, progress and signals.
+
+    Returns what that returns, and the averaged parameters on the host.
+    """
+    train_config = config.train
+    with (
+        Checkpoints(
+            workdir / "checkpoints", about(config, settings), train_config.keep_checkpoints, train_config.resume
+        ) as checkpoints,
+        contextlib.closing(feed.iterator),  # its worker processes
+        Progress(optimizer.steps, "steps", silent=jax.process_index() > 0) as progress,
+        StopRequest() as stop,
+    ):
+        state, scores = train(
+            loss,
+            feed,
+            validate,
+            optimizer,
+            LoopConfig(**{f.name: train_config[f.name] for f in dataclasses.fields(LoopConfig)}),
+            mesh,
+            checkpoints,
+            workdir,
+            progress,
+            params,
+            train_config.component,
+            frozen,
+            stop,
+            draw,
+        )
+    return state, scores, jax.device_get(make_average(mesh)(state))
 
 
 def with_batch(config, size: int):
@@ -182,19 +198,18 @@ def _check_best_metric(name: str, model: Amt) -> None:
 
 
 def check_stage(config) -> None:
-    """Raises `UserError` for a stage that there is not, or not yet."""
-    stage = config.train.stage
-    if stage not in STAGES:
-        raise UserError(f"config.train.stage={stage}: expected one of {', '.join(STAGES)}")
-    if missing := STAGES[stage]:
-        raise UserError(f"config.train.stage={stage}: needs {missing}, which is not built yet; stages 1a, 1b and 2 are")
+    """Raises `UserError` for a stage that there is not."""
+    if config.train.stage not in STAGES:
+        raise UserError(f"config.train.stage={config.train.stage}: expected one of {', '.join(STAGES)}")
 
 
 def check_perception(config) -> None:
     """Raises `UserError` for a stage whose train step is not that of perception."""
     check_stage(config)
-    if config.train.stage == "2":
-        raise UserError("config.train.stage=2: only stages 1a and 1b are planned, profiled and timed; use --mode=train")
+    if (stage := config.train.stage) in ("2", "3"):
+        raise UserError(
+            f"config.train.stage={stage}: only stages 1a and 1b are planned, profiled and timed; use --mode=train"
+        )
 
 
 def check_float8(device: jax.Device) -> None:
@@ -232,7 +247,7 @@ def objective(config, num_samples: int) -> Objective:
     train = config.train
     if train.loss.kl and not train.sigma_reparam:
         raise UserError(f"config.train.loss.kl={train.loss.kl}: needs config.train.sigma_reparam; set one or the other")
-    epoch = updates_per_epoch(config, num_samples) if train.loss_schedules else 0.0
+    epoch = num_samples / train.batch_size if train.loss_schedules else 0.0
     return Objective(train.loss.to_dict(), train.component, epoch)
 
 
@@ -291,7 +306,7 @@ def make_feed(config, source, learned: TransformConfig, mesh, quarantine) -> Fee
     return cached_feed(iterator, cache, mesh, augmentation, config.seed)
 
 
-def _backbone(config, model) -> dict | None:
+def given_backbone(config, model) -> dict | None:
     """DINOv2's parameters where the encoder is one: `backbone.weights`, else those in `train.start_from`.
 
     Raises `UserError` for those of another DINOv2, and where it would start from random numbers.
@@ -324,7 +339,7 @@ def fresh_params(config, model: Amt, hand) -> dict:
     return params
 
 
-def _start(config, model, hand, backbone: dict | None) -> tuple[dict, list[str]]:
+def first_params(config, model, hand, backbone: dict | None) -> tuple[dict, list[str]]:
     """Fresh parameters around `backbone`, or those of another run where names and shapes fit; and what stayed fresh.
 
     Raises `UserError` for a run of which nothing fits.

@@ -1,16 +1,15 @@
 """`--mode=train` of stage 2: a policy learns to act from what perception, which does not change, sees in videos."""
 
-import contextlib
-import dataclasses
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from amt import hand as hand_model
-from amt.data.dexycb import find_root
+from amt.data.dexycb import DexYCB, find_root
 from amt.data.packed import open_source
 from amt.errors import UserError
 from amt.inference.acting import play_chunks
@@ -24,66 +23,44 @@ from amt.modes import train as training
 from amt.modes.common import Progress
 from amt.training import sharding, teacher
 from amt.training.action_labels import action_labels
-from amt.training.checkpoint import Checkpoints
 from amt.training.feed import host_feed
 from amt.training.lessons import lessons
-from amt.training.loop import LoopConfig, make_average, train
 from amt.training.policy import PolicyBatch, policy_loss, video_iterator
 from amt.training.step import Objective, jit_once
-from amt.training.stopping import StopRequest
 
 SCORES = ("val_tips_mm", "val_wrist_mm")  # which are best where they are lowest
 
 
 def run(config, workdir: Path) -> dict:
     """Lessons and what is seen are kept below `config.teacher.folder`, or the work directory."""
-    if config.train.best_metric not in SCORES:
-        raise UserError(f"config.train.best_metric={config.train.best_metric}: expected one of {', '.join(SCORES)}")
+    check_best_metric(config)
     path = weights.resolve(config.train.start_from)
     params, settings, mean = weights.load(path)
     weights.check_architecture(settings, weights.architecture(config.to_dict()), str(path))
     taught = weights.contacts_taught(path)
     observer = Observer(Predictor(params, settings, hand_model.load(), taught))
-    folder = Path(config.teacher.folder or workdir)
-    learned, held_out = (watched(config, observer, path, folder, part) for part in (config.data.part, "val"))
+    learned, held_out = (watched(config, observer, workdir, part)[1] for part in (config.data.part, "val"))
     policy = build_policy(config.fusion, config.actions, config.train.blocks.to_dict())
-    if not any(v.lesson.share or not v.lesson.ycb_id for v in held_out):
-        raise UserError(f"{config.data.root}: the teacher fails in all videos that are held out")
+    check_held_out(config, held_out)
     batches = [to_batch(video, config.actions.num_steps) for video in learned]
     params["policy"] = fresh_policy(policy, config.seed, batches[0])
     mesh = sharding.make_mesh(**config.mesh)
     sharding.check_batch(config.train.batch_size, mesh, "config.train.batch_size")
     size = config.train.batch_size * config.train.accumulation
     feed = host_feed(video_iterator(batches, config.train.window, size, config.seed), mesh)
-    optimizer = training.optimizer_config(config, len(batches))
     settings = settings | {"policy": weights.policy_architecture(config.to_dict())}
     start = time.monotonic()
-    with (
-        Checkpoints(
-            workdir / "checkpoints",
-            training.about(config, settings),
-            config.train.keep_checkpoints,
-            config.train.resume,
-        ) as checkpoints,
-        contextlib.closing(feed.iterator),
-        Progress(optimizer.steps, "steps", silent=jax.process_index() > 0) as progress,
-        StopRequest() as stop,
-    ):
-        state, scores = train(
-            policy_loss(policy, Objective(config.train.action_loss.to_dict(), "policy"), config.seed),
-            feed,
-            validation(policy, held_out, config.train.replays),
-            optimizer,
-            LoopConfig(**{f.name: config.train[f.name] for f in dataclasses.fields(LoopConfig)}),
-            mesh,
-            checkpoints,
-            workdir,
-            progress,
-            params,
-            "policy",
-            stop=stop,
-        )
-    averaged = jax.device_get(make_average(mesh)(state))
+    state, scores, averaged = training.learn(
+        config,
+        workdir,
+        settings,
+        mesh,
+        policy_loss(policy, Objective(config.train.action_loss.to_dict(), "policy"), config.seed),
+        feed,
+        validation(acting(policy), held_out, config.train.replays),
+        training.optimizer_config(config, len(batches)),
+        params,
+    )
     if jax.process_index() == 0:
         weights.save(workdir / "weights.safetensors", averaged, settings, mean, taught)
     return {
@@ -96,20 +73,32 @@ def run(config, workdir: Path) -> dict:
     }
 
 
-def watched(config, observer: Observer, path: Path, folder: Path, part: str) -> list[Video]:
+def check_best_metric(config) -> None:
+    if config.train.best_metric not in SCORES:
+        raise UserError(f"config.train.best_metric={config.train.best_metric}: expected one of {', '.join(SCORES)}")
+
+
+def check_held_out(config, held_out: list[Video]) -> None:
+    """Raises UserError where no video that is held out has a lesson to compare with."""
+    if not any(v.lesson.share or not v.lesson.ycb_id for v in held_out):
+        raise UserError(f"{config.data.root}: the teacher fails in all videos that are held out")
+
+
+def watched(config, observer: Observer, workdir: Path, part: str) -> tuple[DexYCB, list[Video]]:
     """The videos of a part with their lessons; what is missing is made. `UserError` where there is none."""
+    folder = Path(config.teacher.folder or workdir)
     source = open_source(find_root(config.data.root), config.data.split, part)
     count = len({run.sequence for run in source.runs})
     with Progress(count, f"lessons of {part}") as progress:
         known = lessons(source, folder / "lessons", config.teacher.num_workers, progress.update)
     clips = len(source.clips())
     with Progress(clips, f"videos of {part}") as progress:
-        found = list(videos(observer, path, source, known, folder / "seen", progress.update))
+        found = list(videos(observer, source, known, folder / "seen", progress.update))
     if not found:
         raise UserError(f"{source}: no hand was seen in any of {clips} videos; there is nothing to learn")
     failed = sum(not v.lesson.share and v.lesson.ycb_id > 0 for v in found)
     print(f"{part}: {len(found)} of {clips} videos show a hand; the teacher fails in {failed}", file=sys.stderr)
-    return found
+    return source, found
 
 
 def to_batch(video: Video, num_steps: int) -> PolicyBatch:
@@ -121,18 +110,22 @@ def fresh_policy(policy: Policy, seed: int, example: PolicyBatch) -> dict:
     return jit_once(policy.init)(jax.random.key(seed), one)["params"]
 
 
-def validation(policy: Policy, held_out: list[Video], replays: int):
-    """Mean distance of commanded fingertips and wrist to the lesson's, and in how many of `replays` videos, evenly
-    spaced, MuJoCo C lifts the object.
-    """
-    act = acting(policy)
+def to_replay(held_out: list[Video], replays: int) -> list[Video]:
+    """As many videos with an object, evenly spaced."""
     grasps = [v for v in held_out if v.lesson.ycb_id]
-    played = grasps[:: max(1, len(grasps) // max(replays, 1))][:replays]
+    return grasps[:: max(1, len(grasps) // max(replays, 1))][:replays]
+
+
+def validation(act: Callable[[dict, Video], np.ndarray], held_out: list[Video], replays: int):
+    """Mean distance of commanded fingertips and wrist to the lesson's, and in how many of `replays` videos, evenly
+    spaced, MuJoCo C lifts the object. `act` gives commands by all parameters.
+    """
+    played = to_replay(held_out, replays)
 
     def validate(params) -> dict[str, float]:
         tips, wrist, lifts = [], [], []
         for video in held_out:
-            commands = act(params["policy"], video)
+            commands = act(params, video)
             if video.lesson.share or not video.lesson.ycb_id:
                 off = teacher.frame_errors(commands, video.lesson.commands)
                 tips.append(off["tips"])
@@ -147,13 +140,17 @@ def validation(policy: Policy, held_out: list[Video], replays: int):
     return validate
 
 
-def acting(policy: Policy):
-    """(parameters of the policy, video) -> commands at `teacher.RATE`, [n,22]."""
+def acting(policy: Policy) -> Callable[[dict, Video], np.ndarray]:
+    """(parameters, video) -> commands at `teacher.RATE`, [n,22]."""
     decide = jax.jit(lambda params, seen: policy.apply({"params": params}, seen)[0].commands)
 
     def act(params, video: Video) -> np.ndarray:
-        chunks = np.asarray(decide(params, jax.tree.map(lambda x: x[None], video.seen)))[0]
-        first, length = video.lesson.home, len(video.lesson.commands)
-        return play_chunks(chunks, video.times, video.seen.valid, first, teacher.RATE, length)
+        chunks = np.asarray(decide(params["policy"], jax.tree.map(lambda x: x[None], video.seen)))[0]
+        return played_chunks(chunks, video)
 
     return act
+
+
+def played_chunks(chunks: np.ndarray, video: Video) -> np.ndarray:
+    first, length = video.lesson.home, len(video.lesson.commands)
+    return play_chunks(chunks, video.times, video.seen.valid, first, teacher.RATE, length)

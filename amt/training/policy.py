@@ -60,9 +60,19 @@ def video_iterator(videos: Sequence[PolicyBatch], length: int, batch_size: int, 
     `batch_size` is over all processes, each of which takes its part of every batch. The state can be saved. Raises
     UserError where a video is shorter than a window.
     """
-    shortest = min(len(video.labels.valid) for video in videos)
+    check_window(length, min(len(video.labels.valid) for video in videos))
+    return iter(window_dataset(_Windows(videos, length), len(videos), batch_size, seed))
+
+
+def check_window(length: int, shortest: int) -> None:
+    """Raises UserError where a window does not fit into the shortest video, which has so many frames."""
     if not 1 <= length <= shortest:
         raise UserError(f"config.train.window={length}: expected 1 to {shortest}, the frames of the shortest video")
-    dataset = shuffled(len(videos), batch_size, seed)
-    dataset = dataset.random_map(_Windows(videos, length), seed=seed + jax.process_index())
-    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
+
+
+def window_dataset(
+    windows: grain.RandomMapTransform, count: int, batch_size: int, seed: int, num_threads: int = 1
+) -> grain.IterDataset:
+    """Endless batches that `windows` makes of indices below `count`, as in `video_iterator`."""
+    dataset = shuffled(count, batch_size, seed).random_map(windows, seed=seed + jax.process_index())
+    return dataset.to_iter_dataset(grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2))

@@ -21,12 +21,14 @@ from amt.geometry.primitives import symmetries
 from amt.hand import HandModel
 from amt.models import sigma_reparam
 from amt.models.sigma_reparam import Spectral
+from amt.structs import Batch
 from amt.training.feed import Prepare
 from amt.training.optimizer import belongs
 from amt.training.sharding import batch_sharding, path_name, tree_shardings
 
 SKIPPED = "skipped_in_a_row"
-# Of parameters, sigma-reparam's state, a batch and the step: the value; its scalars by name, and the state after it.
+# Of parameters, sigma-reparam's state, a batch and how many batches there were before it (of which `accumulation` make
+# an update): the value; its scalars by name, and the state after it.
 Loss = Callable[[dict, Spectral, Any, Int[Array, ""]], tuple[Float[Array, ""], tuple[dict[str, Array], Spectral]]]
 
 
@@ -54,8 +56,8 @@ class TrainState:
 class Objective:
     """What is minimised: `weights` of all terms by name; those of weight 0 are not computed.
 
-    With a `component` (finder, perception or a part of it) only its network's terms are. `steps_per_epoch` times the
-    schedules of `losses.SCHEDULES`; 0 leaves them out.
+    With a `component` (finder, perception or a part of it) only its network's terms are. `steps_per_epoch`, in batches
+    as a `Loss` counts them, times the schedules of `losses.SCHEDULES`; 0 leaves them out.
     """
 
     weights: Mapping[str, float]
@@ -146,12 +148,25 @@ def perception_loss(model: nn.Module, objective: Objective, hand: HandModel, see
 
     Beside the terms it gives what shows a collapse: the spread of predicted joints over that of the labels.
     """
-    table = jnp.asarray(symmetry_table())
+    terms_of = perception_terms(model, objective, hand)
 
     def loss(params, spectral, batch, step):
-        rng = jax.random.fold_in(jax.random.key(seed), step)
         plain, after = sigma_reparam.fold(params, spectral)
-        collections = ["entropy"] if objective.has("attention_entropy") else []
+        terms, watched = terms_of(plain, batch, jax.random.fold_in(jax.random.key(seed), step))
+        if objective.has("kl"):
+            terms["kl"] = losses.kl_gains(sigma_reparam.gains(params, spectral))
+        value, terms = objective.total(terms, step)
+        return value, (terms | watched, after)
+
+    return loss
+
+
+def perception_terms(model: nn.Module, objective: Objective, hand: HandModel) -> Callable:
+    """(plain parameters, batch, key of dropout) -> the terms of `perception_loss` but kl, and what is watched."""
+    table = jnp.asarray(symmetry_table())
+    collections = ["entropy"] if objective.has("attention_entropy") else []
+
+    def terms_of(plain, batch: Batch, rng) -> tuple[dict[str, Array], dict[str, Array]]:
         apply = functools.partial(model.apply, {"params": plain}, rngs={"dropout": rng}, mutable=collections)
         terms, stored, watched = {}, [], {}
         if objective.network != "finder":
@@ -167,12 +182,9 @@ def perception_loss(model: nn.Module, objective: Objective, hand: HandModel, see
             terms |= losses.finder_losses(found, batch)
         if objective.has("attention_entropy"):
             terms["attention_entropy"] = losses.attention_entropy(stored)
-        if objective.has("kl"):
-            terms["kl"] = losses.kl_gains(sigma_reparam.gains(params, spectral))
-        value, terms = objective.total(terms, step)
-        return value, (terms | watched, after)
+        return terms, watched
 
-    return loss
+    return terms_of
 
 
 def make_train_step(

@@ -22,7 +22,7 @@ from amt.modes import evaluate, generate, train
 from amt.training import lessons, teacher
 from amt.training.checkpoint import found_steps, load_averaged
 from amt.training.stopping import StopRequest
-from configs import demo, stage2
+from configs import demo, stage2, stage3
 from tests.data import layout
 from tests.models import huggingface
 from tests.viz.pages import Page
@@ -378,3 +378,16 @@ def test_a_policy_learns_on_top_and_is_played(root, trained, tmp_path, monkeypat
     rows = json.loads((tmp_path / "robot_trials.json").read_text())["trials"]
     assert len(rows) == judged["videos"]
     load_predictor(tmp_path / "a")  # a policy is no hindrance to those who only look
+
+    config = stage3.get_config("tiny")
+    config.data.root, config.train.start_from = str(root), str(trained)
+    with pytest.raises(UserError, match="has no policy; expected weights of stage 2"):
+        train.run(config, tmp_path / "b", None)
+    config.train.start_from, config.teacher.folder = str(tmp_path / "a"), str(tmp_path / "a")
+    figures = train.run(config, tmp_path / "b", None)
+    assert figures["steps"] == config.train.steps and figures["skipped_updates"] == 0
+    assert figures["start_val_tips_mm"] != figures["val_tips_mm"]
+    last = json.loads((tmp_path / "b" / "metrics.jsonl").read_text().splitlines()[-1])
+    print(last)
+    after = weights.load(tmp_path / "b" / "weights.safetensors")[0]
+    assert set(after) == {"finder", "perception", "policy"}

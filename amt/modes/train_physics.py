@@ -1,0 +1,184 @@
+"""`--mode=train` of stage 3: perception and policy learn together, from pixels to what the simulated object does."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import grain.python as grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+from grain import experimental
+from jaxtyping import Int
+
+from amt import hand as hand_model
+from amt.data.dexycb import DexYCB
+from amt.data.pipeline import eval_batches, train_dataset
+from amt.data.quarantine import Quarantine
+from amt.errors import UserError
+from amt.inference.acting import shares
+from amt.inference.clips import Video, crops
+from amt.inference.observing import Observer
+from amt.inference.predictor import Predictor
+from amt.models import weights
+from amt.models.factory import build_policy, from_settings, frozen_parameters
+from amt.modes import train as training
+from amt.modes import train_policy, validation
+from amt.structs import HandClip
+from amt.training import sharding
+from amt.training.action_labels import action_labels
+from amt.training.feed import host_feed
+from amt.training.policy import check_window, window_dataset
+from amt.training.rollouts import ROLLOUT, PhysicsBatch, RolloutConfig, actor, object_models, physics_loss, task
+from amt.training.step import Objective
+from amt.training.teacher import MOVED, RATE
+
+BEFORE = (0.35, 0.75)  # share of a window, from its start to where the human's object leaves the table
+
+
+def run(config, workdir: Path) -> dict:
+    """Starts from the weights of stage 2. Raises UserError for weights without a policy."""
+    train_policy.check_best_metric(config)
+    if config.data.augment != "host" or config.data.feed != "stream":
+        raise UserError(
+            f"config.data.augment={config.data.augment}, config.data.feed={config.data.feed}: stage 3 reads with "
+            "augment=host and feed=stream"
+        )
+    path = weights.resolve(config.train.start_from)
+    given, settings, mean = weights.load(path)
+    expected = weights.architecture(config.to_dict()) | {"policy": weights.policy_architecture(config.to_dict())}
+    if "policy" not in given:
+        raise UserError(
+            f"config.train.start_from={config.train.start_from}: {path} has no policy; expected weights of stage 2"
+        )
+    weights.check_architecture(settings, expected, str(path))
+    taught = weights.contacts_taught(path)
+    hand = hand_model.load()
+    observer = Observer(Predictor(given, settings, hand, taught))
+    source, learned = train_policy.watched(config, observer, workdir, config.data.part)
+    val, held_out = train_policy.watched(config, observer, workdir, "val")
+    train_policy.check_held_out(config, held_out)
+    learned = [video for video in learned if video.lesson.ycb_id]
+    if not learned:
+        raise UserError(f"{source}: no video shows a grasped object; there is nothing to play")
+
+    model = from_settings(settings, config.backbone.to_dict(), config.train.blocks.to_dict())
+    policy = build_policy(config.fusion, config.actions, config.train.blocks.to_dict())
+    hand = jax.tree.map(jnp.asarray, hand)
+    params, _ = training.first_params(config, model, hand, training.given_backbone(config, model))
+    params |= {"policy": given["policy"]}
+    mesh = sharding.make_mesh(**config.mesh)
+    sharding.check_batch(config.train.batch_size, mesh, "config.train.batch_size")
+    quarantine = Quarantine(workdir, jax.process_index())
+    transforms = training.transform_config(config)
+    windows = PhysicsWindows(observer, source, learned, config.train.window, config.actions.num_steps)
+    check_window(config.train.window, min(len(video.times) for video in learned))
+    size = config.train.batch_size * config.train.accumulation
+    samples = config.rollout.perception_batch_size * config.train.accumulation
+    sharding.check_batch(config.rollout.perception_batch_size, mesh, "config.rollout.perception_batch_size")
+    dataset = experimental.ZipIterDataset(
+        [
+            window_dataset(windows, len(learned), size, config.seed, num_threads=2),
+            train_dataset(source, transforms, samples, config.seed, config.data.num_workers, quarantine),
+        ]
+    ).map(lambda both: both[0].replace(perception=both[1]))
+    held_out = train_policy.to_replay(held_out, config.train.replays)
+    clips = {v.number: crops(observer, val, v, range(len(v.times))) for v in held_out}
+    eval_config = training.transform_config(config)
+    seen = list(eval_batches(val, eval_config, config.eval.batch_size, training.VALIDATION_SAMPLES, quarantine))
+    perceive = validation.perceiver(model, hand)
+    sees = validation.validation(model, perceive, seen)
+    acts = train_policy.validation(acting(model, policy, hand, clips), held_out, config.train.replays)
+    begin = time.monotonic()
+    state, scores, averaged = training.learn(
+        config,
+        workdir,
+        settings,
+        mesh,
+        physics_loss(
+            model,
+            policy,
+            objective(config, len(learned)),
+            rollout_config(config),
+            object_models(video.lesson.ycb_id for video in learned),
+            hand,
+            config.seed,
+            config.train.accumulation,
+        ),
+        host_feed(iter(dataset), mesh),
+        lambda params: sees(params) | acts(params),
+        training.optimizer_config(config, len(learned)),
+        params,
+        frozen_parameters(model),
+        validation.pictures(perceive, seen),
+    )
+    if jax.process_index() == 0:
+        weights.save(workdir / "weights.safetensors", averaged, settings, mean, taught)
+    before = {f"start_{name}": x for name, x in (sees(params) | acts(params)).items()}
+    return {
+        "steps": int(state.step),
+        "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
+        "train_videos": len(learned),
+        "train_s": time.monotonic() - begin,
+        **before,
+        **scores,
+        "weights": str(workdir / "weights.safetensors"),
+    }
+
+
+def rollout_config(config) -> RolloutConfig:
+    chosen = {f.name: config.rollout[f.name] for f in dataclasses.fields(RolloutConfig) if f.name != "weights"}
+    return RolloutConfig(weights=config.rollout.weights.to_dict(), **chosen)
+
+
+def objective(config, num_videos: int) -> Objective:
+    """Of all terms: perception's, cloning's and the rollouts'."""
+    seen = training.objective(config, num_videos)
+    weights = {**seen.weights, **config.train.action_loss.to_dict(), ROLLOUT: config.rollout.weight}
+    return dataclasses.replace(seen, weights=weights)
+
+
+def acting(model, policy, hand, clips: dict[int, HandClip]) -> Callable[[dict, Video], np.ndarray]:
+    """As `train_policy.acting`, but from the pixels on."""
+    decide = jax.jit(lambda params, clip: actor(model, policy, hand)(params, clip, {}).commands)
+
+    def act(params, video: Video) -> np.ndarray:
+        chunks = decide(params, jax.tree.map(lambda x: x[None], clips[video.number]))
+        return train_policy.played_chunks(np.asarray(chunks)[0], video)
+
+    return act
+
+
+class PhysicsWindows(grain.RandomMapTransform):
+    """The batch of a window out of each of several videos, about the moment of the grasp; without perception's part.
+
+    Of every window as many commands are played as the one of the most frames a second has.
+    """
+
+    def __init__(self, observer: Observer, source: DexYCB, videos: Sequence[Video], length: int, num_steps: int):
+        self.observer, self.source, self.videos = observer, source, videos
+        self.length, self.num_steps = length, num_steps
+        self.labels = [action_labels(v.lesson, v.times, v.seen.valid, num_steps) for v in videos]
+        seconds = min(float(v.times[length - 1] - v.times[0]) for v in videos if len(v.times) >= length)
+        self.num_commands = int(seconds * RATE) + 1
+
+    def random_map(self, indices: Int[np.ndarray, " b"], rng: np.random.Generator) -> PhysicsBatch:
+        return jax.tree.map(lambda *x: np.stack(x), *(self.window(int(i), rng) for i in indices))
+
+    def window(self, index: int, rng: np.random.Generator) -> PhysicsBatch:
+        video = self.videos[index]
+        first = self.first_frame(video, rng.uniform(*BEFORE))
+        frames = range(first, first + self.length)
+        clip = crops(self.observer, self.source, video, frames)
+        times = video.times[first : first + self.length]
+        say = shares(times - times[0], clip.valid, self.num_steps, RATE, self.num_commands)
+        labels = jax.tree.map(lambda x: x[first : first + self.length], self.labels[index])
+        return PhysicsBatch(clip, labels, task(video.lesson, float(times[0]), say), None)
+
+    def first_frame(self, video: Video, before: float) -> int:
+        """So that a share `before` of the window has passed when the human's object leaves the table."""
+        rises = video.lesson.object_pos[:, 2] - video.lesson.object_pos[0, 2] > MOVED
+        grasp = (rises.argmax() if rises.any() else len(rises) - 1) / RATE
+        start = grasp - before * (video.times[self.length - 1] - video.times[0])
+        return int(np.clip(np.searchsorted(video.times, start), 0, len(video.times) - self.length))
