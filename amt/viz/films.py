@@ -1,9 +1,11 @@
 """The two films of a prediction, and the stills that the report takes from them."""
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from amt import hand as hand_models
 from amt.data import ycb
@@ -112,6 +114,29 @@ def replay_film(
                 pictures.append(Picture(image, f"{index / fps:.2f} s"))
             update()
     return pictures
+
+
+def trial_film(
+    path: str | Path,
+    times: Float[np.ndarray, " t"],
+    images: UInt8[np.ndarray, "t h w 3"],
+    played: Replay,
+    placed: SceneObject,
+    T_base_object: Float[np.ndarray, "T 4 4"],
+    fps: float,
+) -> None:
+    """The human's video and, beside it at the same time, the robot's replay; the human's object is a ghost in it.
+
+    `T_base_object` has a row for each command of the replay. After the video's end its last frame stays. Raises
+    `RenderUnavailable` where the machine cannot render.
+    """
+    ghost = dataclasses.replace(placed, name="ghost", ghost=True)
+    height, width = images.shape[1:3]
+    pictures = render(played, build_scene([placed, ghost]), width, height, fps, ghosts={"ghost": T_base_object})
+    with VideoWriter(path, fps) as writer:
+        for index, picture in enumerate(pictures):
+            shown = max(int(np.searchsorted(times, index / fps, side="right")) - 1, 0)
+            writer.write(np.concatenate([images[shown], picture], axis=1))
 
 
 def replay_frames(played: Replay, fps: float) -> int:
