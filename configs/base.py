@@ -368,6 +368,7 @@ def evaluate() -> dict:
         "max_samples": 0,  # in whole videos, evenly spaced over the part; 0 takes all
         "report": True,  # also report.html, to be read in a browser
         "robot": False,  # how often the robot lifts what the human lifted, instead of what perception gets wrong
+        "films": 3,  # robot: of the last origin's lifts and of its failures, so many each, beside the human's video
         "official": False,  # also writes the DexYCB toolkit's result files of every frame, and scores them
         "official_formats": ("hpe", "bop", "coco"),  # hand poses, object poses, detections (extra coco, segmentations)
         "vsd": False,  # of bop files: also visible surface discrepancy, from depth images; takes long

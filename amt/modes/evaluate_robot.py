@@ -1,5 +1,6 @@
 """`--mode=evaluate --config.eval.robot=True`: how often the robot lifts what the human lifted, in MuJoCo C."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from amt import hand as hand_model
 from amt.data.demonstrations import demonstration, recording
 from amt.data.dexycb import find_root
+from amt.data.images import decode
 from amt.data.packed import open_source
 from amt.errors import UserError
 from amt.evaluation.baseline import TrainingMean
@@ -18,14 +20,19 @@ from amt.models import weights
 from amt.models.factory import build_policy
 from amt.modes.common import Progress, write_json
 from amt.modes.train_policy import acting
+from amt.robot.render import RenderUnavailable
 from amt.training import teacher
-from amt.training.lessons import lessons
+from amt.training.lessons import Lesson, lessons
 from amt.viz.evaluation_report import write_robot_report
+from amt.viz.films import trial_film
 from amt.viz.robot_section import FILE
+
+FILM_FPS = 25.0
 
 
 def run(config, workdir: Path) -> dict:
-    """Trials of every video with an object: one row each in `WORKDIR/robot_trials.json`, and the report about them.
+    """Trials of every video with an object: one row each in `WORKDIR/robot_trials.json`, films of some,
+    and the report about them.
 
     Origins of the commands: `true`, kinematic retargeting of the labels; `predicted`, of what perception sees;
     `teacher`, the lesson, chosen by replay; `policy`, where the weights have one. A video in which no hand is seen
@@ -47,7 +54,7 @@ def run(config, workdir: Path) -> dict:
     with Progress(len(clips), "videos") as progress:
         seen = {v.number: v for v in videos(observer, source, known, folder / "seen", progress.update)}
     origins = ("true", "predicted", "teacher", *(["policy"] if act else []))
-    rows = []
+    rows, acted = [], []
     with Progress(len(clips), "trials") as progress:
         for number, (clip, run) in enumerate(zip(clips, source.runs, strict=True)):
             lesson = known[run.sequence]
@@ -64,14 +71,44 @@ def run(config, workdir: Path) -> dict:
                 trials = {o: trial(commands[o], lesson) if o in commands else _nothing() for o in origins}
                 name = source.sequences[run.sequence].folder.name
                 rows.append({"sequence": name, "camera": run.camera, "ycb_id": lesson.ycb_id, "trials": trials})
+                acted.append((number, commands.get(origins[-1])))
             progress.update(1)
     if not rows:
         raise UserError(f"{source}: no video shows a grasped object; there is nothing to lift")
     write_json(workdir / FILE, {"weights": path.name, "trials": rows})
+    _films(config.eval.films, workdir, source, known, rows, acted, origins[-1])
     if config.eval.report:
         write_robot_report(workdir, source, path.name, TrainingMean.from_json(mean), str(config))
     figures = summary({o: [row["trials"][o] for row in rows] for o in origins})
     return {"weights": path.name, "videos": len(rows), "videos_seen": len(seen), **figures}
+
+
+def _films(count: int, workdir: Path, source, known: dict[int, Lesson], rows, acted, origin: str) -> None:
+    """`WORKDIR/films/ORIGIN_lifted_SEQUENCE_CAMERA.mp4` and `..._failed_...`: up to `count` of each, evenly spaced."""
+    chosen = []
+    for lifted, word in ((1.0, "lifted"), (0.0, "failed")):
+        fits = [
+            k for k, row in enumerate(rows) if row["trials"][origin]["lifted"] == lifted and acted[k][1] is not None
+        ]
+        chosen += [(k, word) for k in fits[:: max(1, len(fits) // max(count, 1))][:count]]
+    if not chosen:
+        return
+    (workdir / "films").mkdir(exist_ok=True)
+    with Progress(len(chosen), "films") as progress:
+        for k, word in chosen:
+            number, commands = acted[k]
+            recorded, lesson = recording(source, source.clips()[number]), known[source.runs[number].sequence]
+            path = workdir / "films" / f"{origin}_{word}_{rows[k]['sequence']}_{rows[k]['camera']}.mp4"
+            images = np.stack([decode(sample["color"]) for sample in recorded.samples])
+            T = np.tile(np.eye(4), (len(lesson.commands), 1, 1))
+            T[:, :3, :3], T[:, :3, 3] = lesson.object_rot, lesson.object_pos
+            played = teacher.play(commands, lesson.placed)
+            try:
+                trial_film(path, recorded.times, images, played, lesson.placed, T, FILM_FPS)
+            except RenderUnavailable as error:
+                print(f"no films: {error}", file=sys.stderr)
+                return
+            progress.update(1)
 
 
 def _followed(shown, lesson) -> np.ndarray:
