@@ -93,7 +93,7 @@ def load_config(spec: str, root: Path) -> ConfigDict:
     name, _, variant = spec.partition(":")
     path = next((path for path in (Path(name).expanduser(), root / name) if path.is_file()), None)
     if path is None:
-        near = did_you_mean(name, [f"configs/{path.name}" for path in sorted((root / "configs").glob("*.py"))])
+        near = did_you_mean(name, [f"configs/{path.name}" for path in sorted((root / "configs").glob("[!_]*.py"))])
         raise UserError(f"--config={spec}: no such file{near}; expected FILE.py or FILE.py:VARIANT")
     try:
         get_config = runpy.run_path(str(path))["get_config"]

@@ -384,10 +384,12 @@ def test_a_policy_learns_on_top_and_is_played(root, trained, tmp_path, monkeypat
     with pytest.raises(UserError, match="has no policy; expected weights of stage 2"):
         train.run(config, tmp_path / "b", None)
     config.train.start_from, config.teacher.folder = str(tmp_path / "a"), str(tmp_path / "a")
+    for name in set(config.train.loss) - {"hand_refined", "object_position", "finder_place"}:
+        config.train.loss[name] = 0.0  # compiling them takes as long again
     figures = train.run(config, tmp_path / "b", None)
     assert figures["steps"] == config.train.steps and figures["skipped_updates"] == 0
     assert figures["start_val_tips_mm"] != figures["val_tips_mm"]
-    last = json.loads((tmp_path / "b" / "metrics.jsonl").read_text().splitlines()[-1])
-    print(last)
+    last = {name: float(value) for _, name, value in _rows(tmp_path / "b" / "scalars.csv")[1:]}
+    assert last["rollout"] > 0 == last["rollout_not_finite_share"] and last["action_tips"] > 0
     after = weights.load(tmp_path / "b" / "weights.safetensors")[0]
     assert set(after) == {"finder", "perception", "policy"}
