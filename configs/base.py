@@ -1,5 +1,6 @@
-"""The complete configuration: every field, with its unit or its reason. Its sections train and rollout are in `_training.py`. Other
-files hold only differences.
+"""The complete configuration: every field, with its unit or its reason. Other files hold only differences.
+
+The sections train and rollout are written in `_training.py`.
 
 Sizes are those of the full perception model (an accelerator's); `configs/demo.py` is what a laptop trains.
 """
