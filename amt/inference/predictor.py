@@ -1,6 +1,7 @@
 """Images to predictions: find the hand, crop it, perceive it, follow it."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,26 +117,40 @@ class Predictor:
         found = self.find(images)
         seen = found.presence >= PRESENCE
         K = np.asarray(camera.K, np.float64)
-        side = np.array([self._side(images, K, found, seen) if is_left is None else is_left])
+        side = self._side(images, K, found, seen) if is_left is None else is_left
         frames, box = [], None
         for t, image in enumerate(images):
-            one, sureness = None, 0.0
-            if box is not None:
-                one = self.perceive(image[None], K[None], _stack([box]), side)
-                sureness = one.joint_confidence.mean()
-            if sureness < SURE and seen[t]:  # lost, or about to be: what does the finder say?
-                other = self._acquire(image[None], K[None], found.at([t]), side)
-                if other.joint_confidence.mean() >= max(sureness, NEW):
-                    one = other
-            if _is_seen(one):
-                box = self._next_box(one.hand.joints[0], K, image.shape)
-            else:
-                one, box = _nothing(one) if one is not None else self._empty(), None
+            one, box = self.track(image, K, side, box, lambda t=t: found.at([t]))
             frames.append(one)
             if progress is not None:
                 progress.update(1)
         prediction = jax.tree.map(lambda *x: np.concatenate(x), *frames)
         return prediction.replace(camera=camera)
+
+    def track(
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        K: Float[np.ndarray, "3 3"],
+        is_left: bool,
+        box: cameras.Box | None,
+        find: Callable[[], FoundHands],
+    ) -> tuple[Prediction, cameras.Box | None]:
+        """The hand in one more frame, [1,...], and where to look in the next; `box` is where to look in this one.
+
+        Where nothing is to be seen there, or box is None, `find` says what the finder sees in the frame.
+        """
+        one, sureness = None, 0.0
+        side = np.array([is_left])
+        if box is not None:
+            one = self.perceive(image[None], K[None], _stack([box]), side)
+            sureness = one.joint_confidence.mean()
+        if sureness < SURE and (found := find()).presence[0] >= PRESENCE:  # lost, or about to be
+            other = self._acquire(image[None], K[None], found, side)
+            if other.joint_confidence.mean() >= max(sureness, NEW):
+                one = other
+        if _is_seen(one):
+            return one, self._next_box(one.hand.joints[0], K, image.shape)
+        return _nothing(one) if one is not None else self._empty(), None
 
     def stills(
         self,
