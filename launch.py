@@ -35,8 +35,8 @@ def join_processes(distributed, mode: str) -> bool:
     """Makes this process one of `config.distributed`, if that is enabled; whether it is the one that reports."""
     if not distributed.enabled:
         return True
-    if mode != "train":
-        raise UserError(f"config.distributed.enabled: --mode={mode} runs in one process; only train runs in several")
+    if mode not in ("train", "evaluate"):
+        raise UserError(f"config.distributed.enabled: --mode={mode} runs in one process; train and evaluate in several")
     import jax
 
     try:

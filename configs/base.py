@@ -237,9 +237,11 @@ def evaluate() -> dict:
     return {
         "checkpoint": "",  # a folder of --mode=train or a .safetensors file; empty: the embedded weights
         "part": "test",  # all: the data set is held out as a whole
-        "batch_size": 64,  # images held at a time
+        "batch_size": 64,  # images held at a time, in whole videos
         "max_samples": 0,  # in whole videos, evenly spaced over the part; 0 takes all
         "report": True,  # also report.html, to be read in a browser
+        "seed": 0,  # of the bootstrap
+        "measure_inference": False,  # also times the network alone, on frames in memory, and compares
         "robot": False,  # how often the robot lifts what the human lifted, instead of what perception gets wrong
         "films": 3,  # robot: of the last origin's lifts and of its failures, so many each, beside the human's video
         "official": False,  # also writes the DexYCB toolkit's result files of every frame, and scores them

@@ -12,19 +12,28 @@ from amt.data.demonstrations import frame_rate
 from amt.data.dexycb import SIMULATED, DexYCB
 from amt.data.transforms import inside
 from amt.evaluation.baseline import REFERENCE_PX, TrainingMean, reference_box
-from amt.evaluation.contacts import ContactLabels, contact_counts, contact_labels
-from amt.evaluation.objects import object_columns, pick_grasped
+from amt.evaluation.contacts import CHUNK, ContactLabels, contact_counter, contact_labels, contacts_of
+from amt.evaluation.object_columns import object_columns
+from amt.evaluation.objects import pick_grasped
 from amt.evaluation.samples import Samples, make_samples
 from amt.geometry import cameras, procrustes
-from amt.hand import HandModel
 from amt.inference.batching import Rows
-from amt.inference.predictor import FoundHands
+from amt.inference.predictor import FoundHands, Predictor
 from amt.metrics.common import NEAREST
 from amt.structs import Prediction
 
-CHUNK = 64  # frames that a device compares at a time
 HAND_SEG = 255
+AUC_LIMITS = {"50mm": (0.0, 0.05), "20_50mm": (0.02, 0.05)}  # DexYCB's; those of Zimmermann and Brox (ICCV 2017)
+AUC_2D_PX = 30.0  # the 2D limit of Zimmermann and Brox
+PCK_2D_SHARE = 0.1  # of the label box's side
 PREDICTED, TOLD, MEAN, ALIGNED_MEAN, SKELETON = range(5)  # what is compared with the labels, in `_compare`'s order
+CURVES = (  # prefix of the name, kind of error, of which estimate
+    ("", "relative", PREDICTED),
+    ("absolute_", "absolute", PREDICTED),
+    ("pa_", "aligned", PREDICTED),
+    ("mean_", "relative", MEAN),
+    ("mean_skeleton_pa_", "aligned", SKELETON),
+)
 
 
 class Frames(NamedTuple):
@@ -44,23 +53,26 @@ class Frames(NamedTuple):
     left_odds: Float[np.ndarray, " n"]
     found: FoundHands
 
+    def at(self, rows: Bool[np.ndarray, " n"]) -> "Frames":
+        """Some of them."""
+        arrays = self._replace(image_size=None)
+        return jax.tree.map(lambda x: x[rows], arrays)._replace(image_size=self.image_size)
+
 
 class Measure:
-    """`measure(frames)`: their rows of `Samples`; joints are compared on the devices of `mesh`, others here."""
+    """`measure(frames)`: their rows of `Samples`; joints and contacts are compared on the predictor's devices."""
 
     def __init__(
         self,
         source: DexYCB,
         mean: TrainingMean,
-        hand: HandModel,
-        margin: float,
-        taught: bool,
+        predictor: Predictor,
         about: dict[str, Any],
-        mesh: jax.sharding.Mesh | None = None,
     ):
-        self.source, self.mean, self.hand, self.margin = source, mean, hand, margin
-        self.taught, self.about = taught, about
-        self._compare = Rows(_compare, CHUNK, mesh)
+        self.source, self.mean, self.about, mesh = source, mean, about, predictor.mesh
+        self.hand, self.margin = predictor.hand, predictor.margin
+        self._compare, self._count = Rows(_compare, CHUNK, mesh), contact_counter(predictor.contacts_taught, mesh)
+        self._area_2d = Rows(lambda _, errors: _areas(errors, 0.0, AUC_2D_PX), CHUNK, mesh)
 
     def __call__(self, frames: Frames) -> Samples:
         truth = contact_labels(frames.labels, self.hand, self.source.root)
@@ -77,14 +89,17 @@ class Measure:
         figures = {
             **_joint_figures(compared),
             **_other_figures(frames, self.margin),
-            **object_columns(frames.prediction, frames.labels, self.mean, self.source.root),
+            **object_columns(frames.prediction, frames.labels, self.mean, self.source, frames.image_size[0]),
         }
         pixels = self._errors_2d(frames)
-        columns["joint_error_2d_px"] = pixels.pop("error_2d_px")
-        figures["error_2d_px"] = columns["joint_error_2d_px"].mean(-1)
-        figures |= {name: x.mean(-1) for name, x in pixels.items()}
+        columns["joint_error_2d_px"] = pixels["error_2d_px"]
+        for name, error in pixels.items():
+            prefix = name.removesuffix("error_2d_px")
+            figures[name] = error.mean(-1)
+            figures[f"{prefix}pck_2d_share"] = (error <= PCK_2D_SHARE * REFERENCE_PX).mean(-1)
+            figures[f"{prefix}pck_2d_auc_30px"] = self._area_2d(None, error.astype(np.float32))
         wrist, simulated = frames.labels["joints_3d"][:, 0], frames.labels["contact_known"]
-        counts = contact_counts(frames.prediction, truth, wrist, simulated, self.mean, self.taught)
+        counts = self._count(None, contacts_of(frames.prediction, truth, wrist, simulated, self.mean))
         return make_samples(self.about, columns, figures, counts)
 
     def _places(self, samples) -> dict[str, np.ndarray]:
@@ -193,20 +208,35 @@ def _predictions(frames: Frames) -> dict[str, np.ndarray]:
 
 
 def _compare(_, arrays):
-    """Errors [n,m,21] of m estimates of the joints, millimetres."""
+    """Errors [n,m,21] of m estimates of the joints, millimetres, and areas [n,m] under their PCK curves."""
     ours, truth = arrays["estimates"], arrays["truth"][:, None]
     errors = {
         "absolute": metrics.joint_errors(ours, truth),
         "relative": metrics.joint_errors(ours - ours[..., :1, :], truth - truth[..., :1, :]),
         "aligned": metrics.joint_errors(procrustes.aligned(ours, jnp.broadcast_to(truth, ours.shape)), truth),
     }
-    return {name: 1000.0 * error for name, error in errors.items()}
+    areas = {
+        f"{name}_{limits}": _areas(error, low, high)
+        for name, error in errors.items()
+        for limits, (low, high) in AUC_LIMITS.items()
+    }
+    return areas | {name: 1000.0 * error for name, error in errors.items()}
+
+
+def _areas(errors, low, high):
+    """Under the PCK curve of every row of joints."""
+    area = jnp.vectorize(lambda row: metrics.pck_auc(row, jnp.ones(row.shape, bool), low, high), signature="(j)->()")
+    return area(errors)
 
 
 def _joint_figures(compared: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Means over the joints, in double precision."""
     absolute, relative, aligned = (compared[k].mean(-1, dtype=np.float64) for k in ("absolute", "relative", "aligned"))
-    return {
+    areas = {}
+    for name in AUC_LIMITS:
+        for prefix, kind, estimate in CURVES:
+            areas[f"{prefix}pck_auc_{name}"] = compared[f"{kind}_{name}"][:, estimate]
+    return areas | {
         "mpjpe_mm": relative[:, PREDICTED],
         "absolute_mpjpe_mm": absolute[:, PREDICTED],
         "pa_mpjpe_mm": aligned[:, PREDICTED],

@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int
 
 from amt import metrics
@@ -13,6 +16,7 @@ from amt.evaluation.baseline import TrainingMean
 from amt.geometry import mirror
 from amt.hand import HandModel
 from amt.hand.skeleton import FINGERTIPS_21
+from amt.inference.batching import Rows
 from amt.structs import Prediction
 
 LIMITS_MM = (5, 10, 20)  # DESIGN's is 5
@@ -23,6 +27,7 @@ COUNTED = ("predicted", "right", "true", "found")  # fields of `metrics.ContactC
 TAUGHT = (*(f"contact_kind_{k}" for k in range(KINDS)), "contact_kind_right", "contact_forces", "contact_force_error_n")
 TAUGHT += ("contact_force_length_n", "contact_predicted", "contact_force_above_10n")
 TINY = 1e-12
+CHUNK = 64  # frames that a device compares at a time
 
 
 class ContactLabels(NamedTuple):
@@ -60,24 +65,22 @@ def contact_labels(labels: dict[str, np.ndarray], hand: HandModel, root: Path) -
 
 def labelled_vertices(labels: dict[str, np.ndarray], hand: HandModel) -> Float[np.ndarray, "n 778 3"]:
     """The hands that the labels pose, in the camera's frame, with the wrists where the joints say."""
-    left = labels["is_left"]
-    pose = labels["hand_pose"][:, :48]
-    pose = np.where(left[:, None], mirror.mirror_hand_pose(pose), pose)
-    joints, vertices = (np.asarray(x) for x in hand(pose, labels["betas"], np.zeros((len(left), 3), np.float32)))
-    vertices = vertices - joints[:, :1]
-    vertices = np.where(left[:, None, None], mirror.mirror_points(vertices), vertices)
-    return vertices + labels["joints_3d"][:, :1]
+    left = labels["is_left"][:, None]
+    pose = np.where(left, mirror.mirror_hand_pose(labels["hand_pose"][:, :48]), labels["hand_pose"][:, :48])
+    vertices = _pose(hand, {"pose": pose, "betas": labels["betas"]})
+    return np.where(left[..., None], mirror.mirror_points(vertices), vertices) + labels["joints_3d"][:, :1]
 
 
-def contact_counts(
-    prediction: Prediction,
-    truth: ContactLabels,
-    true_wrist: Float[np.ndarray, "n 3"],
-    simulated: Bool[np.ndarray, " n"],
-    mean: TrainingMean,
-    taught: bool,
-) -> dict[str, Float[np.ndarray, " n"]]:
-    """What is counted in each frame, for `contact_figures`; `simulated` says where the labels come from.
+def _from_wrist(hand: HandModel, labels: dict[str, jax.Array]) -> jax.Array:
+    joints, vertices = hand(labels["pose"], labels["betas"], jnp.zeros_like(labels["betas"][:, :3]))
+    return vertices - joints[:, :1]
+
+
+_pose = Rows(_from_wrist, CHUNK)
+
+
+def contact_counter(taught: bool, mesh: Mesh | None = None) -> Rows:
+    """`counter(None, contacts_of(...))` counts in each frame what `contact_figures` is made of, on the mesh's devices.
 
     A predicted contact is one of which the model is sure and whose kind is not none. Points are compared as they are,
     and `relative`: both from their own wrist. The baseline (`mean_`) does not look: it says that the five fingertips of
@@ -85,47 +88,70 @@ def contact_counts(
     mean anything; they are compared with those of the nearest label within 20 mm, from the wrist. Their baselines say
     the kind that is most frequent among these labels, and no force.
     """
-    here = truth.labelled[:, None]
-    ours = prediction.contacts
-    present = (np.asarray(ours.confidence) >= CONFIDENCE) & (np.asarray(ours.kind) != NONE) & here
-    wrist = np.asarray(prediction.hand.joints)[:, :1]
-    tips = wrist + mean.joints[None, list(FINGERTIPS_21)]
-    shift = true_wrist[:, None] - wrist
-    counts = {"contact_frames": truth.labelled, "contact_simulated": truth.labelled & simulated}
-    for prefix, points, there in (("", ours.points, present), ("mean_", tips, np.broadcast_to(here, tips.shape[:2]))):
-        for name, moved in (("", points), ("relative_", points + shift)):
-            for limit in LIMITS_MM:
-                found = metrics.contact_counts(moved.astype(np.float32), there, truth.points, truth.valid, limit / 1000)
-                key = f"{prefix}contact_{{}}_{name}{limit}mm"
-                counts |= {key.format(part): np.asarray(getattr(found, part)) for part in COUNTED}
-    if taught:
-        counts |= _kinds_and_forces(ours, present, np.asarray(ours.points + shift, np.float32), truth)
-    return counts
+
+    def count(_, contacts: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        here = contacts["labelled"][:, None]
+        present = (contacts["confidence"] >= CONFIDENCE) & (contacts["kind"] != NONE) & here
+        tips = contacts["tips"], jnp.broadcast_to(here, contacts["tips"].shape[:2])
+        truth, valid = contacts["truth"], contacts["valid"]
+        counts = {
+            "contact_frames": contacts["labelled"],
+            "contact_simulated": contacts["labelled"] & contacts["simulated"],
+        }
+        for prefix, (points, there) in (("", (contacts["points"], present)), ("mean_", tips)):
+            for name, moved in (("", points), ("relative_", points + contacts["shift"])):
+                for limit in LIMITS_MM:
+                    found = metrics.contact_counts(moved, there, truth, valid, limit / 1000)
+                    key = f"{prefix}contact_{{}}_{name}{limit}mm"
+                    counts |= {key.format(part): getattr(found, part) for part in COUNTED}
+        return counts | (_kinds_and_forces(contacts, present) if taught else {})
+
+    return Rows(count, CHUNK, mesh)
 
 
-def _kinds_and_forces(ours, present, points, truth: ContactLabels) -> dict[str, np.ndarray]:
-    nearest, near = (
-        np.asarray(x) for x in metrics.nearest_contact(points, present, truth.points, truth.valid, PAIR_LIMIT)
-    )
-    kind = np.take_along_axis(truth.kind, nearest, 1)
-    force = np.take_along_axis(truth.force, nearest[..., None], 1)
-    known_kind = near & (kind >= 0)
-    known_force = near & np.isfinite(force).all(-1)
-    said = np.asarray(ours.force)
-    above = np.linalg.norm(said, axis=-1) > metrics.contacts.LARGEST_FORCE
+def contacts_of(
+    prediction: Prediction,
+    truth: ContactLabels,
+    true_wrist: Float[np.ndarray, "n 3"],
+    simulated: Bool[np.ndarray, " n"],
+    mean: TrainingMean,
+) -> dict[str, np.ndarray]:
+    """What `contact_counter` compares; `simulated` says where the labels come from."""
+    ours, wrist = prediction.contacts, np.asarray(prediction.hand.joints)[:, :1]
+    arrays = {
+        "points": ours.points,
+        "tips": wrist + mean.joints[None, list(FINGERTIPS_21)],
+        "shift": true_wrist[:, None] - wrist,
+        "force": ours.force,
+        "confidence": ours.confidence,
+        "truth": truth.points,
+        "true_force": truth.force,
+    }
+    others = {"kind": ours.kind, "true_kind": truth.kind, "valid": truth.valid}
+    others |= {"labelled": truth.labelled, "simulated": simulated}
+    return {name: np.asarray(x, np.float32) for name, x in arrays.items()} | others
+
+
+def _kinds_and_forces(contacts, present) -> dict[str, jax.Array]:
+    moved = contacts["points"] + contacts["shift"]
+    nearest, near = metrics.nearest_contact(moved, present, contacts["truth"], contacts["valid"], PAIR_LIMIT)
+    kind = jnp.take_along_axis(contacts["true_kind"], nearest, 1)
+    force = jnp.take_along_axis(contacts["true_force"], nearest[..., None], 1)
+    known_kind, known_force = near & (kind >= 0), near & jnp.isfinite(force).all(-1)
+    above = jnp.linalg.norm(contacts["force"], axis=-1) > metrics.contacts.LARGEST_FORCE
     return {
         **{f"contact_kind_{k}": (known_kind & (kind == k)).sum(-1) for k in range(KINDS)},
-        "contact_kind_right": (known_kind & (np.asarray(ours.kind) == kind)).sum(-1),
+        "contact_kind_right": (known_kind & (contacts["kind"] == kind)).sum(-1),
         "contact_forces": known_force.sum(-1),
-        "contact_force_error_n": np.where(known_force, np.linalg.norm(said - force, axis=-1), 0.0).sum(-1),
-        "contact_force_length_n": np.where(known_force, np.linalg.norm(force, axis=-1), 0.0).sum(-1),
+        "contact_force_error_n": jnp.where(known_force, metrics.joint_errors(contacts["force"], force), 0.0).sum(-1),
+        "contact_force_length_n": jnp.where(known_force, jnp.linalg.norm(force, axis=-1), 0.0).sum(-1),
         "contact_predicted": present.sum(-1),
         "contact_force_above_10n": (present & above).sum(-1),
     }
 
 
 def contact_figures(total: Mapping[str, Float[np.ndarray, "*b"]]) -> dict[str, Float[np.ndarray, "*b"]]:
-    """Shares and means of all contacts together, out of sums of `contact_counts`, of which there may be many; NaN of
+    """Shares and means of all contacts together, out of sums of what is counted, of which there may be many; NaN of
     nothing, but a precision where nothing is predicted, or a recall where nothing touches, is 0.
     """
     frames = total["contact_frames"]

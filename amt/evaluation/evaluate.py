@@ -1,14 +1,19 @@
 """A predictor over a data set: found by the predictor itself, nothing given by labels.
 
-Every frame on its own, but for the side: the frames of one video share their hand, as in `Predictor.__call__`.
+Every frame on its own, but for the side: the frames of one video share their hand, as in `Predictor.__call__`. While
+the network sees some videos, the next ones are read and decoded, and the last ones compared with their labels.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import functools
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from amt.data.dexycb import DexYCB
 from amt.data.images import decode
@@ -18,80 +23,89 @@ from amt.errors import UserError
 from amt.evaluation.columns import Frames, Measure
 from amt.evaluation.official import ResultFiles
 from amt.evaluation.samples import Samples, join
-from amt.inference.predictor import Predictor, choose
+from amt.inference.predictor import FoundHands, Predictor, choose
+from amt.structs import Prediction
+
+READERS = 2  # threads
+AHEAD = 2  # videos that are read before they are needed
+RATE_FRAMES = 256  # in memory, on which inference alone is timed
+
+T = TypeVar("T")
+S = TypeVar("S")
 
 
-class Loaded(NamedTuple):
-    """One frame: its number and that of its video, and whether figures are made of it."""
+class Video(NamedTuple):
+    """What could be read of a video, or of several: stacked samples, their images, and which of them make figures."""
 
-    sample: int
-    clip: int
-    counts: bool
-    labels: dict[str, Any]
-    image: UInt8[np.ndarray, "h w 3"]
+    samples: Int[np.ndarray, " n"]
+    clips: Int[np.ndarray, " n"]
+    counts: Bool[np.ndarray, " n"]
+    labels: dict[str, np.ndarray]
+    images: UInt8[np.ndarray, "n h w 3"]
+
+
+class Reading(NamedTuple):
+    """How frames are read: up to `batch_size` of them are seen at a time, in whole videos; figures are made of those
+    with a share of at least `min_visible` of their joints in the image; `quarantine` lists what cannot be read.
+    """
+
+    batch_size: int
+    min_visible: float
+    quarantine: Quarantine
+
+
+class Seen(NamedTuple):
+    """Frames as a right hand, as a left hand, and the log odds that it is a left one; where the finder found it."""
+
+    right: Prediction
+    left: Prediction
+    left_odds: Float[np.ndarray, " n"]
+    found: FoundHands
 
 
 def evaluate(
     predictor: Predictor,
     source: DexYCB,
+    clips: list[range],
     measure: Measure,
-    batch_size: int,
-    max_samples: int,
-    min_visible: float,
-    quarantine: Quarantine,
+    reading: Reading,
     report: Callable[[int], None],
     results: ResultFiles | None = None,
-) -> tuple[Samples, int]:
-    """Every frame of the source, or of whole videos spread evenly over it, about `max_samples` frames (0: all), and how
-    many could not be read.
+) -> tuple[Samples | None, int]:
+    """Every frame of some of the source's videos (None: there is none), and how many could not be read.
 
     A hand that the finder does not find counts with whatever is seen at its best guess: nothing is left out but the
-    samples without a label, with fewer than `min_visible` of their joints in the image, or that cannot be read. Those
-    are listed in `quarantine` and counted. Raises `UserError` where too many cannot be read and where nothing is left.
+    samples without a label, with too few joints in the image, or that cannot be read. Those are listed and counted.
+    Raises `UserError` where too many cannot be read.
 
     `results` gets predictions of every frame, those that are left out too; the side of a video's hand is then decided
     on all of its frames. With it an unreadable frame is an error: its file has to be whole.
     """
-    parts: list[Samples] = []
-    pending: list[Loaded] = []
-    seen = unreadable = 0
+    parts, scores, seen, unreadable = [], deque(), 0, 0
+    quarantine, load = reading.quarantine, functools.partial(_load, source, reading, every=results is not None)
+    with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(1) as scorer:
 
-    def flush():
-        if pending and (rows := _score(predictor, pending, measure, results)) is not None:
-            parts.append(rows)
-        pending.clear()
+        def videos() -> Iterator[Video]:
+            nonlocal seen, unreadable
+            for clip, (video, unread) in zip(clips, ahead(readers, load, _numbered(source, clips), AHEAD), strict=True):
+                seen, unreadable = seen + len(clip), unreadable + len(unread)
+                quarantine.check(seen)
+                if results and unread:
+                    raise UserError(
+                        f"{source.color_path(unread[0])}: image or labels cannot be read ({quarantine.path} says why), "
+                        "and config.eval.official needs every frame"
+                    )
+                if video is not None:
+                    yield video
+                report(len(clip))
 
-    numbers = {clip.start: number for number, clip in enumerate(source.clips())}
-    for clip in chosen_clips(source, max_samples):
-        frames = [(i, try_load(source, i, _with_image, quarantine)) for i in clip]
-        unread = [i for i, frame in frames if frame is None]
-        seen += len(clip)
-        unreadable += len(unread)
-        quarantine.check(seen)
-        if results and unread:
-            raise UserError(
-                f"{source.color_path(unread[0])}: image or labels cannot be read ({quarantine.path} says why), and "
-                "config.eval.official needs every frame"
-            )
-        frames = [(i, *frame) for i, frame in frames if frame is not None]
-        if (
-            pending
-            and frames
-            and (len(pending) + len(clip) > batch_size or frames[0][2].shape != pending[0].image.shape)
-        ):
-            flush()
-        for i, sample, image in frames:
-            counts = sample["joints_valid"] and visible_share(sample["joints_2d"], image.shape[1::-1]) >= min_visible
-            if counts or results:
-                pending.append(Loaded(i, numbers[clip.start], bool(counts), sample, image))
-        report(len(clip))
-    flush()
-    if not parts:
-        raise UserError(
-            f"{source}: no sample has a labelled hand in view ({unreadable} of {seen} cannot be read); "
-            "nothing to evaluate"
-        )
-    return join(parts), unreadable
+        for video in grouped(videos(), reading.batch_size):
+            scores.append(scorer.submit(_score, video, see(predictor, video), measure, results))
+            if len(scores) > 1:
+                parts.append(scores.popleft().result())
+        parts += [score.result() for score in scores]
+    parts = [part for part in parts if part is not None]
+    return join(parts) if parts else None, unreadable
 
 
 def chosen_clips(source: DexYCB, max_samples: int) -> list[range]:
@@ -103,28 +117,99 @@ def chosen_clips(source: DexYCB, max_samples: int) -> list[range]:
     return [clips[i] for i in np.linspace(0, len(clips) - 1, count).round().astype(int)]
 
 
+def see(predictor: Predictor, video: Video) -> Seen:
+    """All of the network's work."""
+    K, found = video.labels["K"].astype(np.float64), predictor.find(video.images)
+    return Seen(*predictor.both_sides(video.images, K, found), found)
+
+
+def inference_rate(
+    predictor: Predictor,
+    source: DexYCB,
+    clips: list[range],
+    reading: Reading,
+) -> float:
+    """Frames per second of `see` alone, on the first `RATE_FRAMES` or so, which are in memory; compiled before."""
+    videos, count = [], 0
+    for clip in _numbered(source, clips):
+        video, _ = _load(source, reading, clip, every=False)
+        if video is not None:
+            videos.append(video)
+            count += len(video.samples)
+        if count >= RATE_FRAMES:
+            break
+    groups = list(grouped(videos, reading.batch_size))
+    see(predictor, groups[0])
+    start = time.monotonic()
+    for group in groups:
+        see(predictor, group)
+    return count / (time.monotonic() - start)
+
+
+def ahead(pool: Executor, f: Callable[[S], T], items: Iterable[S], depth: int) -> Iterator[T]:
+    """`f` of every item in their order, `depth` of them begun before they are asked for."""
+    waiting: deque = deque()
+    for item in items:
+        waiting.append(pool.submit(f, item))
+        if len(waiting) > depth:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def grouped(videos: Iterable[Video], size: int) -> Iterator[Video]:
+    """Whole videos with images of one size, joined as long as they have up to `size` frames together."""
+    group: list[Video] = []
+    for video in videos:
+        count = sum(len(other.samples) for other in group) + len(video.samples)
+        if group and (count > size or video.images.shape[1:] != group[0].images.shape[1:]):
+            yield _joined(group)
+            group = []
+        group.append(video)
+    if group:
+        yield _joined(group)
+
+
+def _joined(videos: list[Video]) -> Video:
+    return videos[0] if len(videos) == 1 else jax.tree.map(lambda *x: np.concatenate(x), *videos)
+
+
+def _numbered(source: DexYCB, clips: list[range]) -> list[tuple[int, range]]:
+    numbers = {clip.start: number for number, clip in enumerate(source.clips())}
+    return [(numbers[clip.start], clip) for clip in clips]
+
+
+def _load(source: DexYCB, reading: Reading, clip: tuple[int, range], every: bool) -> tuple[Video | None, list[int]]:
+    """A video's frames, or without `every` those that make figures (None: there are none); which cannot be read."""
+    number, frames = clip
+    loaded = {i: try_load(source, i, _with_image, reading.quarantine) for i in frames}
+    unread = [i for i, frame in loaded.items() if frame is None]
+    kept = []
+    for i, (labels, image) in ((i, frame) for i, frame in loaded.items() if frame is not None):
+        in_view = visible_share(labels["joints_2d"], image.shape[1::-1]) >= reading.min_visible
+        counts = labels["joints_valid"] and in_view
+        if counts or every:
+            kept.append((i, number, bool(counts), labels, image))
+    if not kept:
+        return None, unread
+    samples, numbers, counts, labels, images = zip(*kept, strict=True)
+    stacked = {name: np.stack([frame[name] for frame in labels]) for name in labels[0]}
+    return Video(np.array(samples), np.array(numbers), np.array(counts), stacked, np.stack(images)), unread
+
+
 def _with_image(sample: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
-    return {k: v for k, v in sample.items() if k != "color"}, decode(sample["color"])
+    return {name: x for name, x in sample.items() if name != "color"}, decode(sample["color"])
 
 
-def _score(
-    predictor: Predictor, pending: list[Loaded], measure: Measure, results: ResultFiles | None
-) -> Samples | None:
+def _score(video: Video, seen: Seen, measure: Measure, results: ResultFiles | None) -> Samples | None:
     """Rows of every frame that counts; all frames are written to `results`."""
-    images = np.stack([frame.image for frame in pending])
-    labels = {k: np.stack([frame.labels[k] for frame in pending]) for k in pending[0].labels}
-    samples, clips, counts = (np.array(x) for x in list(zip(*pending, strict=True))[:3])
-    K = labels["K"].astype(np.float64)
-    right, left, odds = predictor.both_sides(images, K)
-    _, clip = np.unique(clips, return_inverse=True)
+    labels, (right, left, odds, found) = video.labels, seen
+    _, clip = np.unique(video.clips, return_inverse=True)
     prediction = choose(np.bincount(clip, odds)[clip] > 0, left, right)
-    told = choose(labels["is_left"], left, right)
-    found = predictor.find(images)
     if results:
-        results.add(samples, prediction, K, labels["object_ids"])
-    if not counts.any():
+        results.add(video.samples, prediction, labels["K"].astype(np.float64), labels["object_ids"])
+    if not video.counts.any():
         return None
-    samples, clips, labels, prediction, told, odds = jax.tree.map(
-        lambda x: x[counts], (samples, clips, labels, prediction, told, odds)
-    )
-    return measure(Frames(samples, clips, images.shape[2:0:-1], labels, prediction, told, odds, found.at(counts)))
+    told = choose(labels["is_left"], left, right)
+    frames = Frames(video.samples, video.clips, video.images.shape[2:0:-1], labels, prediction, told, odds, found)
+    return measure(frames if video.counts.all() else frames.at(video.counts))

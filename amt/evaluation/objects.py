@@ -1,4 +1,4 @@
-"""Columns of the grasped object, apart from those of the hand: these need the objects' models."""
+"""Grasped objects: which prediction stands for one, and how far it is from the label by the object's model."""
 
 import functools
 from pathlib import Path
@@ -10,8 +10,6 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
 from amt.data.objects import Surface, object_surface
-from amt.evaluation.baseline import TrainingMean
-from amt.metrics.objects import RECALL_SHARE
 from amt.structs import Prediction
 
 NUM_POINTS = 500  # of an object's surface at most, on which ADD-S is the mean
@@ -25,39 +23,6 @@ class Grasped(NamedTuple):
     pose: Float[np.ndarray, "n 3 4"]
     class_right: Bool[np.ndarray, " n"]
     true_pose: Float[np.ndarray, "n 3 4"]
-
-
-def object_columns(
-    prediction: Prediction, labels: dict[str, np.ndarray], mean: TrainingMean, root: Path
-) -> dict[str, Float[np.ndarray, " n"]]:
-    """Figures of each frame's grasped object, NaN where nothing is grasped; `labels` are stacked samples of `DexYCB`.
-
-    The object is named, as in the BOP protocol (`named_query`). Its centre is compared from the wrist; ADD-S is
-    absolute, in the camera's frame, with the surface of the models below `root`, else of the table's primitives
-    (`amt.data.objects`). The baseline is the mean offset from the predicted wrist, and for ADD-S no turn: the model's
-    axes along the camera's.
-    """
-    held, ids, pose, class_right, true_pose = pick_grasped(prediction, labels)
-    wrist = np.asarray(prediction.hand.joints, np.float64)[:, 0]
-    offset = true_pose[..., 3] - labels["joints_3d"][:, 0]
-    guess = np.concatenate([np.tile(np.eye(3), (len(ids), 1, 1)), (wrist + mean.object_offset)[..., None]], -1)
-
-    def error(x):
-        return np.where(held, np.linalg.norm(x - offset, axis=-1) * 1000, np.nan)
-
-    columns = {
-        "object_position_mm": error(pose[..., 3] - wrist),
-        "mean_object_position_mm": error(mean.object_offset[None]),
-        "object_class_right_share": np.where(held, class_right, np.nan),
-    }
-    for prefix, ours in (("", pose), ("mean_", guess)):
-        distance, near = np.full(len(ids), np.nan), np.full(len(ids), np.nan)
-        for i in np.flatnonzero(held):
-            surface = object_surface(root, int(ids[i]))
-            distance[i] = add_s(ours[i], true_pose[i], surface)
-            near[i] = distance[i] < RECALL_SHARE * diameter(root, int(ids[i]))
-        columns |= {f"{prefix}add_s_mm": distance * 1000, f"{prefix}add_s_recall": near}
-    return columns
 
 
 def pick_grasped(prediction: Prediction, labels: dict[str, np.ndarray]) -> Grasped:
@@ -83,14 +48,22 @@ def named_query(
     return (confidence + (ycb_ids == wanted)).argmax(-1)
 
 
-def add_s(pose: Float[np.ndarray, "3 4"], truth: Float[np.ndarray, "3 4"], surface: Surface) -> float:
-    """`amt.metrics.add_s` of one object, metres, against all points of its surface, the mean over `NUM_POINTS` of them.
+def add_s(
+    pose: Float[np.ndarray, "n 3 4"], truth: Float[np.ndarray, "n 3 4"], surface: Surface, count: int = NUM_POINTS
+) -> Float[np.ndarray, " n"]:
+    """`amt.metrics.add_s` of one object in n frames, metres, against all points of its surface, over `count` of them.
 
     With so few points on both sides a perfect surface would seem millimetres off.
     """
-    points = some_points(surface).astype(np.float64) @ truth[:, :3].T + truth[:, 3]
-    distance, _ = surface.tree.query((points - pose[:, 3]) @ pose[:, :3])
-    return float(distance.mean())
+    points = posed(truth, some_points(surface)[:count])
+    ours = np.einsum("nij,nki->nkj", pose[..., :3], points - pose[:, None, :, 3])
+    distance, _ = surface.tree.query(ours, workers=-1)
+    return distance.mean(-1)
+
+
+def posed(pose: Float[np.ndarray, "n 3 4"], points: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, "n k 3"]:
+    """The model's points in the camera's frame, in double precision."""
+    return np.einsum("nij,kj->nki", pose[..., :3], points.astype(np.float64)) + pose[:, None, :, 3]
 
 
 def some_points(surface: Surface) -> Float[np.ndarray, "n 3"]:

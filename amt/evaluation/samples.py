@@ -1,6 +1,7 @@
 """Every evaluated frame with its labels, what was predicted, and its errors: what all figures are made of."""
 
 import dataclasses
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -104,20 +105,29 @@ class Samples:
 
     def save(self, path: Path) -> None:
         """Appears at once or not at all. Raises: UserError where it cannot be written."""
-        arrays = {name: getattr(self, name) for name in ARRAYS}
-        arrays |= {f"{name}/{k}": v for name in EXTRA for k, v in getattr(self, name).items()}
         part = path.with_name(f".{path.name}.part")
         try:
             with part.open("wb") as file:
-                np.savez_compressed(file, **{ABOUT: json.dumps(self.about | {"version": VERSION})}, **arrays)
+                np.savez_compressed(file, **self._columns())
             part.replace(path)
         except OSError as error:
             part.unlink(missing_ok=True)
             raise UserError(f"{path}: cannot be written ({error.strerror}); free or change --workdir") from error
 
+    def to_bytes(self) -> bytes:
+        """The file's content, not compressed."""
+        buffer = io.BytesIO()
+        np.savez(buffer, **self._columns())
+        return buffer.getvalue()
+
+    def _columns(self) -> dict[str, np.ndarray]:
+        arrays = {name: getattr(self, name) for name in ARRAYS}
+        arrays |= {f"{name}/{k}": v for name in EXTRA for k, v in getattr(self, name).items()}
+        return {ABOUT: np.array(json.dumps(self.about | {"version": VERSION})), **arrays}
+
     @classmethod
-    def load(cls, path: Path) -> "Samples":
-        """What `save` wrote.
+    def load(cls, path: Path | io.BytesIO) -> "Samples":
+        """What `save` wrote, or `to_bytes`.
 
         Raises: UserError for a file that is missing, is none, of another version, or whose columns do not fit together.
         """
@@ -169,6 +179,24 @@ def join(parts: Sequence[Samples]) -> Samples:
         for name in EXTRA
     }
     return Samples(parts[0].about, **arrays, **extra).take(np.argsort(arrays["index"]))
+
+
+def with_motion(samples: Samples) -> Samples:
+    """The table with accelerations of predicted and labelled joints, m/s^2, absolute and from the wrist, as figures.
+
+    They are those of `amt.metrics.jitter`, at every frame that has the ones before and after it beside it.
+    """
+    here = np.arange(1, len(samples) - 1)
+    apart = np.diff(samples.index) + 1000 * np.diff(samples.clip)
+    here = here[(apart[:-1] == 1) & (apart[1:] == 1)] if len(samples) > 2 else here[:0]
+    figures = {}
+    for prefix, joints in (("", samples.joints_m), ("true_", samples.true_joints_m)):
+        for name, x in (("jitter_m_s2", joints), ("relative_jitter_m_s2", joints - joints[:, :1])):
+            x, values = x.astype(np.float64), np.full(len(samples), np.nan)
+            change = np.linalg.norm(x[here + 1] - 2 * x[here] + x[here - 1], axis=-1).mean(-1)
+            values[here] = change * samples.rate_hz[here] ** 2
+            figures[prefix + name] = values
+    return dataclasses.replace(samples, figures=samples.figures | figures)
 
 
 def _double(values: dict[str, np.ndarray]) -> dict[str, Float64[np.ndarray, " n"]]:

@@ -1,13 +1,15 @@
 """Images to predictions: find the hand, crop it, perceive it, follow it."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Bool, Float, UInt8
 
 from amt import hand as hand_model
@@ -15,13 +17,14 @@ from amt.data.images import fit_frame, shrink_frame, warp
 from amt.errors import UserError
 from amt.geometry import cameras, mirror
 from amt.hand import HandModel
+from amt.inference.batching import Rows
 from amt.inference.places import guess_places
 from amt.models import weights
 from amt.models.factory import build
 from amt.models.perception import Amt
 from amt.structs import Camera, Contacts, HandPose, ObjectPoses, Prediction
 
-BATCH = 16  # frames that the finder and `stills` take at a time
+BATCH = 16  # frames that the finder and `stills` take at a time, on each device
 PRESENCE = 0.5  # probability above which a frame has a hand
 SURE = 0.3  # mean joint confidence below which the finder is asked again about a hand that is followed
 NEW = 0.2  # from which what the finder found is a hand
@@ -80,28 +83,33 @@ class Predictor:
     """`predictor(images, camera)`: uint8 [T,H,W,3] of one hand over time -> `Prediction` in the camera's frame.
 
     Frames in which no hand is found have `hand.valid` False and zeros. Without `contacts_taught`, which a weights file
-    says, contacts have no kind (-1) and no force (NaN).
+    says, contacts have no kind (-1) and no force (NaN). On a `mesh` every device sees its part of the frames.
     """
 
     def __init__(
-        self, params: dict[str, Any], settings: dict[str, Any], hand: HandModel, contacts_taught: bool = False
+        self,
+        params: dict[str, Any],
+        settings: dict[str, Any],
+        hand: HandModel,
+        contacts_taught: bool = False,
+        mesh: Mesh | None = None,
     ):
         if settings.get("family") == "vmt":
             raise UserError(
                 "weights of VMT: it has no finder, and predict and evaluate are not built for it; "
                 "--mode=train scores it on held-out crops from labels"
             )
-        self.settings = settings
+        self.settings, self.mesh = settings, mesh
         self.contacts_taught = contacts_taught
         self.image_size = settings["image_size"]
         self.frame_size = settings["finder"]["frame_size"]
         self.margin = settings["crop_margin"]
         self.crop = settings["crop"]
         self.model = build(settings["model"], settings["finder"], self.image_size)
-        self.params = jax.tree.map(jnp.asarray, params)
+        self.params = jax.device_put(params, None if mesh is None else NamedSharding(mesh, P()))
         self.hand = jax.tree.map(jnp.asarray, hand)
-        self._find = jax.jit(functools.partial(guess_places, self.model))
-        self._perceive = jax.jit(self._perceive_crops)
+        self._find = Rows(functools.partial(guess_places, self.model), BATCH, mesh)
+        self._perceive, self._perceive_one = (Rows(self._perceive_crops, size, mesh) for size in (BATCH, 1))
 
     def __call__(
         self,
@@ -166,10 +174,13 @@ class Predictor:
         return _check(self._acquire_all(images, K, found, np.asarray(is_left)), found)
 
     def both_sides(
-        self, images: UInt8[np.ndarray, "n h w 3"], K: Float[np.ndarray, "n 3 3"]
+        self, images: UInt8[np.ndarray, "n h w 3"], K: Float[np.ndarray, "n 3 3"], found: FoundHands | None = None
     ) -> tuple[Prediction, Prediction, Float[np.ndarray, " n"]]:
-        """Each frame seen as a right hand, as a left hand, and the log odds that it is a left one."""
-        found = self.find(images)
+        """Each frame seen as a right hand, as a left hand, and the log odds that it is a left one.
+
+        `found` is what `find` says of the images, which is asked otherwise.
+        """
+        found = self.find(images) if found is None else found
         right, left = self._as_both(images, K, found)
         return _check(right, found), _check(left, found), self._odds(right, left, found)
 
@@ -191,16 +202,15 @@ class Predictor:
         return _logit(left.side_confidence) - _logit(right.side_confidence) + _logit(found.left)
 
     def _acquire_all(self, images, K, found, is_left) -> Prediction:
-        parts = [slice(start, start + BATCH) for start in range(0, len(images), BATCH)]
+        size = self._perceive.size
+        parts = [slice(start, start + size) for start in range(0, len(images), size)]
         outs = [self._acquire(images[p], K[p], found.at(p), is_left[p]) for p in parts]
         return jax.tree.map(lambda *x: np.concatenate(x), *outs)
 
     def find(self, images: UInt8[np.ndarray, "n h w 3"]) -> FoundHands:
         """Where the finder sees a hand in each frame, on its own."""
         small = np.stack([shrink_frame(image, self.frame_size) for image in images])
-        outs = [self._find(self.params, chunk) for chunk in _chunks(small)]
-        out = jax.tree.map(lambda *x: np.concatenate(x)[: len(images)].astype(np.float64), *outs)
-        uv, left, presence, places = out
+        uv, left, presence, places = jax.tree.map(lambda x: x.astype(np.float64), self._find(self.params, small))
         to_frame = fit_frame(images.shape[2], images.shape[1], self.frame_size)
 
         def to_image(points):
@@ -217,27 +227,25 @@ class Predictor:
 
     def perceive(
         self,
-        images: UInt8[np.ndarray, "n h w 3"],
+        images: Sequence[UInt8[np.ndarray, "h w 3"]],
         K: Float[np.ndarray, "n 3 3"],
         box: cameras.Box,
         is_left: Bool[np.ndarray, " n"],
     ) -> Prediction:
         """One look at the crop of every frame; `box` in image pixels. The camera of the result is left out."""
         crops = self.crops(images, K, box, is_left)
-        size = 1 if len(images) == 1 else BATCH
-        outs = [self._perceive(self.params, *part) for part in zip(*(_chunks(x, size) for x in crops), strict=True)]
-        prediction = jax.tree.map(lambda *x: np.concatenate(x)[: len(images)], *outs)
-        return _mirror_back(prediction, is_left)
+        perceive = self._perceive_one if len(images) == 1 else self._perceive
+        return _mirror_back(perceive(self.params, crops), is_left)
 
     def crops(
         self,
-        images: UInt8[np.ndarray, "n h w 3"],
+        images: Sequence[UInt8[np.ndarray, "h w 3"]],
         K: Float[np.ndarray, "n 3 3"],
         box: cameras.Box,
         is_left: Bool[np.ndarray, " n"],
     ) -> Crops:
         """What perception is given of every frame, as right hands; `box` in image pixels."""
-        width = images.shape[2]
+        width = images[0].shape[1]
         right_K = np.where(is_left[:, None, None], mirror.mirror_intrinsics(K, width), K)
         center = np.where(is_left[:, None], mirror.mirror_pixels(box.center, width), box.center)
         angle = np.where(is_left, np.pi - box.angle, box.angle)
@@ -266,7 +274,8 @@ class Predictor:
         """Joints [n,m,21,3] seen in m boxes of every image, and their order, the surest first."""
         n, m = boxes.size.shape
         flat = cameras.Box(*(x.reshape(n * m, *x.shape[2:]) for x in boxes))
-        seen = self.perceive(np.repeat(images, m, axis=0), np.repeat(K, m, axis=0), flat, np.repeat(is_left, m))
+        often = [image for image in images for _ in range(m)]
+        seen = self.perceive(often, np.repeat(K, m, axis=0), flat, np.repeat(is_left, m))
         joints = seen.hand.joints.reshape(n, m, 21, 3)
         sureness = _logit(seen.joint_confidence).mean(-1).reshape(n, m)
         if self.crop != "box":
@@ -289,19 +298,19 @@ class Predictor:
         inside = (box.center > -0.1 * w).all() and (box.center < [1.1 * w, 1.1 * h]).all()
         return box if inside and 8 < box.size < 3 * max(w, h) else None
 
-    def _perceive_crops(self, params, images, K, R_crop_camera) -> Prediction:
-        out = self.model.apply({"params": params}, images, K, self.hand, method=Amt.perceive)
+    def _perceive_crops(self, params, crops: Crops) -> Prediction:
+        out = self.model.apply({"params": params}, crops.image, crops.K, self.hand, method=Amt.perceive)
 
         def back(points):
-            return jnp.einsum("bji,bnj->bni", R_crop_camera, points)
+            return jnp.einsum("bji,bnj->bni", crops.R_crop_camera, points)
 
         # The mesh of the parameters is moved to where the refined joints are.
         shift = (out.joints - out.coarse.joints).mean(1)
         root = out.coarse.T_joint[:, 0, :3, 3]
-        orient = jnp.einsum("bji,bjk->bik", R_crop_camera, out.coarse.rotations[:, 0])
-        transl = jnp.einsum("bji,bj->bi", R_crop_camera, root + shift) - (root - out.coarse.transl)
+        orient = jnp.einsum("bji,bjk->bik", crops.R_crop_camera, out.coarse.rotations[:, 0])
+        transl = jnp.einsum("bji,bj->bi", crops.R_crop_camera, root + shift) - (root - out.coarse.transl)
         confidence = jax.nn.sigmoid(out.hand.confidence)
-        n = images.shape[0]
+        n = crops.image.shape[0]
         hand = HandPose(
             global_orient=orient,
             hand_pose=out.coarse.rotations[:, 1:],
@@ -312,7 +321,7 @@ class Predictor:
             is_left=jnp.zeros(n, bool),
             valid=confidence.mean(-1) >= LOST,
         )
-        rotation = jnp.einsum("bji,bqjk->bqik", R_crop_camera, out.objects.rotation)
+        rotation = jnp.einsum("bji,bqjk->bqik", crops.R_crop_camera, out.objects.rotation)
         position = back(out.objects.position)
         object_confidence = jax.nn.sigmoid(out.objects.confidence)
         objects = ObjectPoses(
@@ -333,7 +342,7 @@ class Predictor:
     def _empty(self) -> Prediction:
         image = np.zeros((1, self.image_size, self.image_size, 3), np.uint8)
         eye = np.eye(3, dtype=np.float32)[None]
-        shapes = jax.eval_shape(self._perceive, self.params, image, eye, eye)
+        shapes = jax.eval_shape(self._perceive_crops, self.params, Crops(image, eye, eye))
         return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
 
 
@@ -352,12 +361,6 @@ def choose(mask: Bool[np.ndarray, " n"], yes: Prediction, no: Prediction) -> Pre
 
 def _stack(boxes) -> cameras.Box:
     return cameras.Box(*(np.stack(x) for x in zip(*boxes, strict=True)))
-
-
-def _chunks(x: np.ndarray, size: int = BATCH) -> list[np.ndarray]:
-    """Pieces of exactly `size` rows, the last one filled up with its last row: one compilation serves all."""
-    filled = np.concatenate([x, np.repeat(x[-1:], -len(x) % size, axis=0)])
-    return np.split(filled, len(filled) // size)
 
 
 def _sigmoid(x):

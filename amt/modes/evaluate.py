@@ -8,26 +8,40 @@ import contextlib
 import time
 from pathlib import Path
 
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
 from amt import hand as hand_model
 from amt.data.dexycb import DexYCB, find_root
+from amt.data.images import decode
 from amt.data.packed import open_source
 from amt.data.quarantine import Quarantine
 from amt.errors import UserError
 from amt.evaluation import official
 from amt.evaluation.baseline import TrainingMean
 from amt.evaluation.columns import Measure
-from amt.evaluation.evaluate import chosen_clips, evaluate
-from amt.evaluation.samples import FILE
+from amt.evaluation.evaluate import Reading, chosen_clips, evaluate, inference_rate
+from amt.evaluation.gathering import gather, share
+from amt.evaluation.samples import FILE, Samples, with_motion
 from amt.evaluation.summary import summarise
 from amt.inference.predictor import Predictor
 from amt.inference.results import all_or_nothing
 from amt.models import weights
 from amt.modes import evaluate_robot
 from amt.modes.common import Progress
+from amt.modes.validation import perceiver
+from amt.training.sharding import make_mesh
 from amt.viz.evaluation_report import write_evaluation_report
+
+ATTENTION_FRAMES = 16
 
 
 def run(config, workdir: Path, input: str | None) -> dict:
+    if jax.process_count() > 1 and (config.eval.robot or config.eval.official or input):
+        raise UserError(
+            "config.distributed.enabled: config.eval.robot, config.eval.official and --input work in one process"
+        )
     if config.eval.robot:
         if input:
             raise UserError(f"--input={input}: config.eval.robot plays videos of the data set; leave one of them out")
@@ -41,39 +55,58 @@ def run(config, workdir: Path, input: str | None) -> dict:
     weights.check_architecture(settings, weights.architecture(config.to_dict()), str(path))
     source = _source(config)
     files = _official_files(config.eval, source)
-    predictor = Predictor(params, settings, hand_model.load(), weights.contacts_taught(path))
+    predictor = Predictor(params, settings, hand_model.load(), weights.contacts_taught(path), _mesh())
     about = {"weights": path.name, "root": str(source.root.resolve()), "split": source.split, "part": source.part}
     about["source_samples"] = len(source)
-    measure = Measure(
-        source, TrainingMean.from_json(mean), predictor.hand, predictor.margin, predictor.contacts_taught, about
-    )
-    count = sum(len(clip) for clip in chosen_clips(source, config.eval.max_samples))
+    measure = Measure(source, TrainingMean.from_json(mean), predictor, about)
+    clips = share(chosen_clips(source, config.eval.max_samples))
+    reading = Reading(config.eval.batch_size, config.data.min_visible_share, Quarantine(workdir, jax.process_index()))
+    alone = inference_rate(predictor, source, clips, reading) if config.eval.measure_inference else None
+    count = sum(len(clip) for clip in clips)
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
         results = None
         if files:
             folder = stack.enter_context(all_or_nothing(workdir, files.values()))
             results = stack.enter_context(official.ResultFiles(folder, source, tuple(files)))
-        progress = stack.enter_context(Progress(count, "samples"))
-        samples, unreadable = evaluate(
-            predictor,
-            source,
-            measure,
-            config.eval.batch_size,
-            config.eval.max_samples,
-            config.data.min_visible_share,
-            Quarantine(workdir),
-            progress.update,
-            results,
+        progress = stack.enter_context(Progress(count, "samples", silent=jax.process_index() > 0))
+        samples, unreadable = evaluate(predictor, source, clips, measure, reading, progress.update, results)
+    rate = count / (time.monotonic() - start)
+    samples, unreadable = gather(samples, unreadable)
+    if samples is None:
+        raise UserError(
+            f"{source}: no sample has a labelled hand in view ({unreadable} cannot be read); nothing to evaluate"
         )
-    samples.save(workdir / FILE)
-    figures = summarise(samples) | {"frames_unreadable": unreadable}
+    samples = with_motion(samples)
+    if jax.process_index() == 0:
+        samples.save(workdir / FILE)
+    figures = {**summarise(samples, config.eval.seed), **_attention(predictor, source, samples)}
+    figures |= {"frames_unreadable": unreadable, "samples_per_s": rate}
+    if alone is not None:
+        figures |= {"inference_samples_per_s": alone, "share_of_inference_speed": rate / alone}
     for name in files.values():
         figures |= {f"official_{k}": v for k, v in _score(workdir / name, source, config.eval.vsd).items()}
     figures |= {"weights": path.name, "evaluate_s": time.monotonic() - start}
-    if config.eval.report:
+    if config.eval.report and jax.process_index() == 0:
         write_evaluation_report(workdir, samples, source, TrainingMean.from_json(mean), figures, str(config))
     return figures
+
+
+def _mesh() -> Mesh | None:
+    """All devices of this process."""
+    return make_mesh(-1, 1, 1, jax.local_devices()) if jax.local_device_count() > 1 else None
+
+
+def _attention(predictor: Predictor, source: DexYCB, samples: Samples) -> dict[str, float]:
+    """The entropy of the network's attention over that of even attention, in the mean over heads and of the least one,
+    in crops around what was predicted, of frames spread over the table that have images of one size.
+    """
+    same = np.flatnonzero((samples.image_size_px == samples.image_size_px[0]).all(-1))
+    some = samples.take(np.unique(same[np.linspace(0, len(same) - 1, ATTENTION_FRAMES).astype(int)]))
+    images, K = [decode(source[int(i)]["color"]) for i in some.index], some.K_px.astype(np.float64)
+    crops = predictor.crops(images, K, predictor.boxes(some.joints_m, K), some.predicted_left)
+    _, shares = perceiver(predictor.model, predictor.hand)(predictor.params, crops)
+    return {"attention_entropy": float(shares.mean()), "least_attention_entropy": float(shares.min())}
 
 
 def _source(config) -> DexYCB:

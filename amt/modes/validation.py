@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from amt import metrics
+from amt.inference.predictor import Crops
 from amt.models.perception import Amt
 from amt.structs import Batch
 from amt.training.writers import Image
@@ -15,11 +16,11 @@ PERCEPTION_SCORES = ("val_mpjpe_mm", "val_spread_ratio", "val_attention_entropy"
 FINDER_SCORES = ("val_finder_miss_share",)
 PICTURES = 8  # crops on the sheet of each evaluation
 
-Perceive = Callable[[dict, Batch], tuple[jax.Array, jax.Array]]
+Perceive = Callable[[dict, Batch | Crops], tuple[jax.Array, jax.Array]]
 
 
 def perceiver(model: Amt, hand) -> Perceive:
-    """Joints (metres, in the crop's camera) and entropy shares of the attention of a batch, compiled."""
+    """Joints (metres, in the crop's camera) and entropy shares of the attention to a batch or other crops, compiled."""
 
     @jax.jit
     def perceive(params, b):

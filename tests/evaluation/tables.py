@@ -2,11 +2,20 @@
 
 import numpy as np
 
+from amt.evaluation.contacts import LIMITS_MM
 from amt.evaluation.samples import Samples, make_samples
 
+COUNTS = [
+    f"{prefix}contact_{part}_{name}{mm}mm"
+    for prefix in ("", "mean_")
+    for part in ("predicted", "right", "true", "found")
+    for name in ("", "relative_")
+    for mm in LIMITS_MM
+]
 
-def table(videos=4, frames=5, seed=0, noise=0.01) -> Samples:
-    """`noise` metres around a hand that moves; every figure is there, contacts too."""
+
+def table(videos=4, frames=5, seed=0, noise=0.01, cameras=1) -> Samples:
+    """`noise` metres around joints at random; so many videos in a row are cameras of one recording."""
     rng, n = np.random.default_rng(seed), videos * frames
     clip, frame = np.repeat(np.arange(videos), frames), np.tile(np.arange(frames), videos)
     truth = rng.normal(0, 0.05, (n, 21, 3)) + [0, 0, 0.6]
@@ -20,8 +29,8 @@ def table(videos=4, frames=5, seed=0, noise=0.01) -> Samples:
     columns = {
         "index": np.arange(n),
         "clip": clip,
-        "sequence": np.array([f"20200709_{k:06d}" for k in clip]),
-        "subject": np.array([f"subject-{k % 2}" for k in clip]),
+        "sequence": np.array([f"20200709_{k // cameras:06d}" for k in clip]),
+        "subject": np.array([f"subject-{k // cameras % 2}" for k in clip]),
         "camera": np.array([f"camera{k % 3}" for k in clip]),
         "frame": frame,
         "rate_hz": np.full(n, 30.0),
@@ -63,6 +72,8 @@ def table(videos=4, frames=5, seed=0, noise=0.01) -> Samples:
         "pa_mpjpe_mm": errors["aligned_joint_error_mm"].mean(-1),
         "mean_mpjpe_mm": np.full(n, 60.0),
     }
-    counts = {"contact_frames": np.ones(n)}
+    figures["add_s_mm"] = rng.gamma(2, 20, n)
+    counts = {name: rng.integers(0, 3 if "right" in name or "found" in name else 6, n) for name in COUNTS}
+    counts |= {"contact_frames": np.ones(n), "contact_simulated": np.zeros(n)}
     about = {"weights": "w", "root": "/data", "split": "s0", "part": "test", "source_samples": 1000}
     return make_samples(about, columns, figures, counts)

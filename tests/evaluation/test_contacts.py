@@ -7,7 +7,7 @@ import pytest
 
 from amt import hand as hand_model
 from amt.data.contacts import no_contacts, sample_contacts
-from amt.evaluation.contacts import contact_counts, contact_figures, contact_labels, labelled_vertices
+from amt.evaluation.contacts import contact_counter, contact_figures, contact_labels, contacts_of, labelled_vertices
 from amt.geometry import mirror
 from amt.structs import Contacts
 from tests.samples import HAND, make_sample
@@ -96,8 +96,12 @@ def f1(total):
 
 
 def figures_of(ours, labels, truth, mean, taught):
-    counts = contact_counts(ours, truth, labels["joints_3d"][:, 0], labels["contact_known"], mean, taught)
-    return contact_figures({name: x.sum() for name, x in counts.items()})
+    return contact_figures({name: x.sum() for name, x in counted_of(ours, labels, truth, mean, taught).items()})
+
+
+def counted_of(ours, labels, truth, mean, taught):
+    contacts = contacts_of(ours, truth, labels["joints_3d"][:, 0], labels["contact_known"], mean)
+    return contact_counter(taught)(None, contacts)
 
 
 def test_all_contacts_are_counted_together(case):
@@ -159,7 +163,7 @@ def test_what_was_not_taught_has_no_figures(case):
 def test_many_sums_at_once_are_as_one_by_one(case):
     _, _, labels, truth = case
     ours, mean = predicted(labels, truth), SimpleNamespace(joints=np.zeros((21, 3)))
-    counts = contact_counts(ours, truth, labels["joints_3d"][:, 0], labels["contact_known"], mean, True)
+    counts = counted_of(ours, labels, truth, mean, True)
     many = contact_figures({name: x.reshape(3, 2).sum(1).astype(float) for name, x in counts.items()})
     for k in range(3):
         one = contact_figures({name: x[2 * k : 2 * k + 2].sum() for name, x in counts.items()})

@@ -1,5 +1,6 @@
 """Figures of the grasped object against plain NumPy and the metric that they stand for."""
 
+from collections import namedtuple
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,10 +11,13 @@ from scipy.spatial.transform import Rotation
 from amt import metrics
 from amt.data.objects import Surface, object_surface
 from amt.data.ycb import OBJECTS
-from amt.evaluation.objects import NUM_POINTS, add_s, diameter, object_columns, some_points
+from amt.evaluation.object_columns import BASELINE_POINTS, BY_MODEL, object_columns
+from amt.evaluation.objects import NUM_POINTS, add_s, diameter, some_points
+from amt.evaluation.official.bop_models import load_model
 from amt.structs import ObjectPoses
 from tests.samples import make_sample
 
+Source = namedtuple("Source", "root split")
 OFFSET = np.array([0.02, 0.05, 0.03])
 MEAN = SimpleNamespace(object_offset=OFFSET)
 
@@ -32,11 +36,11 @@ def test_add_s_is_the_metric_of_a_dense_surface(tmp_path, ycb_id):
         ours, theirs = pose(seed, [0.01, 0.02, 0.5]), pose(seed + 10, [0.0, 0.0, 0.5])
         sparse = Surface(few, None, type(surface.tree)(few))
         fields = (x.astype(np.float32) for x in (ours, theirs, few))
-        assert add_s(ours, theirs, sparse) == pytest.approx(float(metrics.add_s(*fields)), rel=1e-3)
+        assert add_s(ours[None], theirs[None], sparse)[0] == pytest.approx(float(metrics.add_s(*fields)), rel=1e-3)
         placed = surface.points @ ours[:, :3].T + ours[:, 3]
         plain = cdist(few @ theirs[:, :3].T + theirs[:, 3], placed).min(1).mean()
-        assert add_s(ours, theirs, surface) == pytest.approx(plain, rel=1e-5)
-        assert add_s(theirs, theirs, surface) < 1e-6
+        both = add_s(np.stack([ours, theirs]), np.stack([theirs, theirs]), surface)
+        assert both[0] == pytest.approx(plain, rel=1e-5) and both[1] < 1e-6
 
 
 @pytest.mark.parametrize("ycb_id", [2, 5, 18])
@@ -64,7 +68,7 @@ def made(n=5):
 
 def test_the_named_object_is_compared_and_the_mean_offset_stands_beside_it(tmp_path):
     labels, prediction = made()
-    columns = object_columns(prediction, labels, MEAN, tmp_path)
+    columns = object_columns(prediction, labels, MEAN, Source(tmp_path, "s0"), width=320)
     held = [0, 1, 2, 4]
     assert all(np.isnan(values[3]) and np.isfinite(values[held]).all() for values in columns.values())
     assert (columns["object_class_right_share"][held] == 1).all()
@@ -77,11 +81,44 @@ def test_the_named_object_is_compared_and_the_mean_offset_stands_beside_it(tmp_p
             ("", truth[:, :3], truth[:, 3] + [0.01 * i, 0, 0]),
             ("mean_", np.eye(3), wrist + OFFSET),
         ):
-            plain = cdist(target, surface.points @ R.T + t).min(1).mean() * 1000
+            count = BASELINE_POINTS if prefix else NUM_POINTS
+            plain = cdist(target[:count], surface.points @ R.T + t).min(1).mean() * 1000
             assert columns[f"{prefix}add_s_mm"][i] == pytest.approx(plain, abs=1e-3)
             limit = 100 * OBJECTS[3].primitive.diameter
             assert columns[f"{prefix}add_s_recall"][i] == (plain < limit)
+            plain = np.linalg.norm(few @ R.T + t - target, axis=-1).mean() * 1000
+            assert columns[f"{prefix}add_mm"][i] == pytest.approx(plain, abs=1e-3)
+            assert columns[f"{prefix}add_recall"][i] == (plain < limit)
             offset = truth[:, 3] - labels["joints_3d"][i, 0]
             gap = np.linalg.norm(t - wrist - offset) * 1000
             assert columns[f"{prefix}object_position_mm"][i] == pytest.approx(gap, abs=1e-2)
     assert columns["add_s_recall"][0] == 1
+
+
+def test_symmetric_errors_are_the_official_ones_and_those_of_the_library(tmp_path):
+    """A box seen from near: MSSD and MSPD by `amt.metrics` with all corners, recalls by counting BOP's limits."""
+    labels, prediction = made()
+    source = Source(tmp_path, "s0")
+    columns = object_columns(prediction, labels, MEAN, source, width=320)
+    model = load_model(source, 3)
+    points, turns = (x.astype(np.float32) for x in (model.points / 1000, model.symmetries[:, :, :3]))
+    held = np.array([0, 1, 2, 4])
+    poses = prediction.objects.pose[held, 1], labels["object_pose"][held, 0]
+    shared = np.tile(points, (4, 1, 1)), np.tile(turns, (4, 1, 1, 1))
+    np.testing.assert_allclose(columns["mssd_mm"][held], 1000 * metrics.mssd(*poses, *shared), atol=1e-3)
+    pixels = metrics.mspd_px(*poses, *shared, labels["K"][held])
+    np.testing.assert_allclose(columns["mspd_px"][held], 2 * pixels, atol=1e-2)  # in an image twice as wide
+    for i in held:
+        shares = [columns["mssd_mm"][i] < 0.05 * k * model.diameter for k in range(1, 11)]
+        assert columns["mssd_recall"][i] == pytest.approx(np.mean(shares))
+        assert columns["mspd_recall"][i] == pytest.approx(
+            np.mean([columns["mspd_px"][i] < 5 * k for k in range(1, 11)])
+        )
+
+
+def test_frames_without_an_object_have_all_columns(tmp_path):
+    labels, prediction = made()
+    labels["grasped"][:] = -1
+    columns = object_columns(prediction, labels, MEAN, Source(tmp_path, "s0"), width=640)
+    assert {f"{prefix}{name}" for prefix in ("", "mean_") for name in BY_MODEL} < set(columns)
+    assert all(np.isnan(values).all() for values in columns.values())

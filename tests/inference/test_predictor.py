@@ -107,8 +107,3 @@ def test_an_empty_image_has_no_hand(embedded):
 
     prediction = embedded(grey, Camera(K, np.eye(4)))
     assert not prediction.hand.valid.any()
-
-
-def test_chunks_fill_up_the_last_one():
-    parts = module._chunks(np.arange(5), 4)
-    assert [p.tolist() for p in parts] == [[0, 1, 2, 3], [4, 4, 4, 4]]

@@ -140,7 +140,7 @@ def target_errors(
                 models[ycb_id] = load_model(source, ycb_id)
             model, truth = models[ycb_id], sample["object_pose"][slot].astype(np.float64)
             truth[:, 3] *= 1000
-            ours, theirs = (_in_model(pose, model) for pose in (estimates[target].pose, truth))
+            ours, theirs = (in_model(pose, model) for pose in (estimates[target].pose, truth))
             hidden = np.ones(len(THRESHOLDS))
             if with_vsd:
                 if model.mesh is None:
@@ -199,9 +199,9 @@ def _recalls(errors: list[Errors], kinds: tuple[str, ...]) -> dict[str, float]:
     return figures | {"mean": float(np.mean(list(figures.values())))} if "vsd" in kinds else figures
 
 
-def _in_model(pose, model: BopModel):
+def in_model(pose: Float64[np.ndarray, "*n 3 4"], model: BopModel) -> Float64[np.ndarray, "*n 3 4"]:
     """A pose of DexYCB's model as one of the official model."""
-    return np.concatenate([pose[:, :3], pose[:, 3:] - pose[:, :3] @ model.offset[:, None]], -1)
+    return np.concatenate([pose[..., :3], pose[..., 3:] - pose[..., :3] @ model.offset[:, None]], -1)
 
 
 def _least_maximum(gaps: Callable[..., Float64[np.ndarray, "s n"]], model: BopModel) -> float:
