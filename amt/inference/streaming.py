@@ -58,18 +58,22 @@ class PolicyStream:
         self.cache = policy.empty_cache(1)
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"]) -> Commands:
-        predictor = self.predictor
-        one, self.box = predictor.track(image, self.K, self.is_left, self.box, lambda: predictor.find(image[None]))
-        valid, K = bool(one.hand.valid[0]), self.K[None]
-        crop = predictor.crops(image[None], K, predictor.boxes(one.hand.joints, K), np.array([self.is_left]))
-        T = crop_frames(self.T_base_world, self.T_world_camera[None], crop.R_crop_camera, self.is_left)
-        hand = (predictor.params, predictor.hand, crop.image, crop.K, T[None], self.command[None, None])
-        seen = _look(predictor.model, *hand, np.array([[valid]]))
+        seen, prediction = self.look(image)
+        valid = bool(prediction.hand.valid[0])
         if valid:
             self._follow(np.asarray(seen.joints)[0, 0])
         seen = seen.replace(qpos=self.command[None, None])
-        chunk, self.cache = _decide(self.policy, predictor.params["policy"], seen, self.cache)
-        return Commands(np.asarray(chunk), valid, one, seen)
+        chunk, self.cache = _decide(self.policy, self.predictor.params["policy"], seen, self.cache)
+        return Commands(np.asarray(chunk), valid, prediction, seen)
+
+    def look(self, image: UInt8[np.ndarray, "h w 3"]) -> tuple[Observation, Prediction]:
+        """What is seen in the next frame, [1,1,...] and [1,...]; the robot is where it was commanded last."""
+        predictor, K = self.predictor, self.K[None]
+        one, self.box = predictor.track(image, self.K, self.is_left, self.box, lambda: predictor.find(image[None]))
+        crop = predictor.crops(image[None], K, predictor.boxes(one.hand.joints, K), np.array([self.is_left]))
+        T = crop_frames(self.T_base_world, self.T_world_camera[None], crop.R_crop_camera, self.is_left)
+        hand = (predictor.params, predictor.hand, crop.image, crop.K, T[None], self.command[None, None])
+        return _look(predictor.model, *hand, one.hand.valid[None]), one
 
     def _follow(self, joints: Float[np.ndarray, "21 3"]) -> None:
         """Streamed retargeting of one more frame with a hand (base frame)."""

@@ -23,12 +23,13 @@ from amt.data.pipeline import to_mesh
 from amt.data.quarantine import Quarantine
 from amt.evaluation.roofline import random_batch, step_roofline
 from amt.evaluation.step_times import breakdown, compile_seconds, steady_rates
+from amt.evaluation.stream_times import stream_seconds
 from amt.evaluation.throughput import contenders, shares, take_turns
 from amt.inference.intrinsics import make_camera
 from amt.inference.predictor import load_predictor
 from amt.inference.video import read_frames
 from amt.models.cost import products
-from amt.models.factory import frozen_parameters
+from amt.models.factory import build_policy, frozen_parameters
 from amt.modes.common import Progress
 from amt.modes.demo import clip_camera
 from amt.modes.train import (
@@ -53,6 +54,8 @@ STEADY_STEPS = 10  # in a row, for samples per second
 
 def run(config, workdir: Path, input: str | None) -> dict:
     """Each link runs once to compile, then `config.benchmark.repeats` times; the median counts.
+
+    `stream_` are figures of a policy that is given one frame after the other (`amt.evaluation.stream_times`).
 
     With `config.data.root` also what feeds the train step (`amt.evaluation.throughput`), with
     `config.benchmark.step_batch_size` also the step of the configured model. Raises `UserError` for a
@@ -87,6 +90,13 @@ def run(config, workdir: Path, input: str | None) -> dict:
             for name, link in links.items():
                 measured[f"{name}_frames_per_s"] = [n / seconds for seconds in _seconds(link, repeats)]
                 progress.update(note=name)
+        fusion, actions = (predictor.settings.get("policy", config)[name] for name in ("fusion", "actions"))
+        policy = build_policy(fusion, actions)
+        side = bool(prediction.hand.is_left[prediction.hand.valid].mean() > 0.5)
+        seconds = stream_seconds(predictor, policy, frames, camera, trajectory, side, repeats)
+        measured["stream_frames_per_s"] = [1 / float(run.mean()) for run in seconds]
+        figures |= {f"stream_p{p}_ms": 1e3 * float(np.percentile(seconds, p)) for p in (50, 99)}
+        figures["stream_policy"] = "given" if "policy" in predictor.settings else "drawn"
     for part in (feeding,) * bool(config.data.root) + (train_step,) * bool(config.benchmark.step_batch_size):
         more, runs = part(config, workdir)
         figures |= more
