@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import grain.python as grain
 import jax
@@ -17,12 +18,15 @@ from amt.data.dexycb import DexYCB
 from amt.data.pipeline import eval_batches, train_dataset
 from amt.data.quarantine import Quarantine
 from amt.errors import UserError
+from amt.hand import HandModel
 from amt.inference.acting import shares
 from amt.inference.clips import Video, crops
 from amt.inference.observing import Observer
 from amt.inference.predictor import Predictor
 from amt.models import weights
 from amt.models.factory import build_policy, from_settings, frozen_parameters
+from amt.models.perception import Amt
+from amt.models.policy import Policy
 from amt.modes import train as training
 from amt.modes import train_policy, validation
 from amt.structs import HandClip
@@ -31,14 +35,63 @@ from amt.training.action_labels import action_labels
 from amt.training.feed import host_feed
 from amt.training.policy import check_window, window_dataset
 from amt.training.rollouts import ROLLOUT, PhysicsBatch, RolloutConfig, actor, object_models, physics_loss, task
-from amt.training.step import Objective
+from amt.training.step import Loss, Objective
 from amt.training.teacher import MOVED, RATE
 
 BEFORE = (0.35, 0.75)  # share of a window, from its start to where the human's object leaves the table
 
 
+class Prepared(NamedTuple):
+    """What stage 3 trains: the networks with the parameters that it starts from, and what they learn from."""
+
+    model: Amt
+    policy: Policy
+    hand: HandModel
+    params: dict
+    settings: dict
+    mean: dict
+    taught: bool
+    source: DexYCB
+    windows: "PhysicsWindows"
+    val: DexYCB
+    held_out: list[Video]
+
+
 def run(config, workdir: Path) -> dict:
-    """Starts from the weights of stage 2. Raises UserError for weights without a policy."""
+    """Starts from the weights of stage 2, whose scores are `start_` + their names."""
+    made, mesh = prepare(config, workdir), sharding.make_mesh(**config.mesh)
+    quarantine = Quarantine(workdir, jax.process_index())
+    validate, draw = validation_of(config, made, quarantine)
+    count = len(made.windows.videos)
+    begin = time.monotonic()
+    state, scores, averaged = training.learn(
+        config,
+        workdir,
+        made.settings,
+        mesh,
+        loss_of(config, made),
+        host_feed(iter(batches(config, made, mesh, quarantine)), mesh),
+        validate,
+        training.optimizer_config(config, count),
+        made.params,
+        frozen_parameters(made.model),
+        draw,
+    )
+    if jax.process_index() == 0:
+        weights.save(workdir / "weights.safetensors", averaged, made.settings, made.mean, made.taught)
+    return {
+        "steps": int(state.step),
+        "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
+        "train_videos": count,
+        "train_s": time.monotonic() - begin,
+        **{f"start_{name}": x for name, x in validate(made.params).items()},
+        **scores,
+        "weights": str(workdir / "weights.safetensors"),
+    }
+
+
+def prepare(config, workdir: Path) -> Prepared:
+    """Raises UserError for weights without a policy, and for ways to read that stage 3 does not know."""
     train_policy.check_best_metric(config)
     if config.data.augment != "host" or config.data.feed != "stream":
         raise UserError(
@@ -47,14 +100,13 @@ def run(config, workdir: Path) -> dict:
         )
     path = weights.resolve(config.train.start_from)
     given, settings, mean = weights.load(path)
-    expected = weights.architecture(config.to_dict()) | {"policy": weights.policy_architecture(config.to_dict())}
     if "policy" not in given:
         raise UserError(
             f"config.train.start_from={config.train.start_from}: {path} has no policy; expected weights of stage 2"
         )
+    expected = weights.architecture(config.to_dict()) | {"policy": weights.policy_architecture(config.to_dict())}
     weights.check_architecture(settings, expected, str(path))
-    taught = weights.contacts_taught(path)
-    hand = hand_model.load()
+    taught, hand = weights.contacts_taught(path), hand_model.load()
     observer = Observer(Predictor(given, settings, hand, taught))
     source, learned = train_policy.watched(config, observer, workdir, config.data.part)
     val, held_out = train_policy.watched(config, observer, workdir, "val")
@@ -62,69 +114,60 @@ def run(config, workdir: Path) -> dict:
     learned = [video for video in learned if video.lesson.ycb_id]
     if not learned:
         raise UserError(f"{source}: no video shows a grasped object; there is nothing to play")
-
+    windows = PhysicsWindows(observer, source, learned, config.train.window, config.actions.num_steps)
     model = from_settings(settings, config.backbone.to_dict(), config.train.blocks.to_dict())
     policy = build_policy(config.fusion, config.actions, config.train.blocks.to_dict())
     hand = jax.tree.map(jnp.asarray, hand)
     params, _ = training.first_params(config, model, hand, training.given_backbone(config, model))
     params |= {"policy": given["policy"]}
-    mesh = sharding.make_mesh(**config.mesh)
-    sharding.check_batch(config.train.batch_size, mesh, "config.train.batch_size")
-    quarantine = Quarantine(workdir, jax.process_index())
-    transforms = training.transform_config(config)
-    windows = PhysicsWindows(observer, source, learned, config.train.window, config.actions.num_steps)
-    check_window(config.train.window, min(len(video.times) for video in learned))
-    size = config.train.batch_size * config.train.accumulation
-    samples = config.rollout.perception_batch_size * config.train.accumulation
-    sharding.check_batch(config.rollout.perception_batch_size, mesh, "config.rollout.perception_batch_size")
-    dataset = experimental.ZipIterDataset(
-        [
-            window_dataset(windows, len(learned), size, config.seed, num_threads=2),
-            train_dataset(source, transforms, samples, config.seed, config.data.num_workers, quarantine),
-        ]
-    ).map(lambda both: both[0].replace(perception=both[1]))
     held_out = train_policy.to_replay(held_out, config.train.replays)
-    clips = {v.number: crops(observer, val, v, range(len(v.times))) for v in held_out}
-    eval_config = training.transform_config(config)
-    seen = list(eval_batches(val, eval_config, config.eval.batch_size, training.VALIDATION_SAMPLES, quarantine))
-    perceive = validation.perceiver(model, hand)
-    sees = validation.validation(model, perceive, seen)
-    acts = train_policy.validation(acting(model, policy, hand, clips), held_out, config.train.replays)
-    begin = time.monotonic()
-    state, scores, averaged = training.learn(
-        config,
-        workdir,
-        settings,
-        mesh,
-        physics_loss(
-            model,
-            policy,
-            objective(config, len(learned)),
-            rollout_config(config),
-            object_models(video.lesson.ycb_id for video in learned),
-            hand,
-            config.seed,
-            config.train.accumulation,
-        ),
-        host_feed(iter(dataset), mesh),
-        lambda params: sees(params) | acts(params),
-        training.optimizer_config(config, len(learned)),
-        params,
-        frozen_parameters(model),
-        validation.pictures(perceive, seen),
+    return Prepared(model, policy, hand, params, settings, mean, taught, source, windows, val, held_out)
+
+
+def loss_of(config, made: Prepared) -> Loss:
+    videos = made.windows.videos
+    return physics_loss(
+        made.model,
+        made.policy,
+        objective(config, len(videos)),
+        rollout_config(config),
+        object_models(video.lesson.ycb_id for video in videos),
+        made.hand,
+        config.seed,
+        config.train.accumulation,
     )
-    if jax.process_index() == 0:
-        weights.save(workdir / "weights.safetensors", averaged, settings, mean, taught)
-    before = {f"start_{name}": x for name, x in (sees(params) | acts(params)).items()}
-    return {
-        "steps": int(state.step),
-        "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
-        "train_videos": len(learned),
-        "train_s": time.monotonic() - begin,
-        **before,
-        **scores,
-        "weights": str(workdir / "weights.safetensors"),
-    }
+
+
+def batches(config, made: Prepared, mesh, quarantine: Quarantine) -> grain.IterDataset:
+    """Of `PhysicsBatch`."""
+    size, samples = config.train.batch_size, config.rollout.perception_batch_size
+    sharding.check_batch(size, mesh, "config.train.batch_size")
+    sharding.check_batch(samples, mesh, "config.rollout.perception_batch_size")
+    windows = window_dataset(
+        made.windows, len(made.windows.videos), size * config.train.accumulation, config.seed, num_threads=2
+    )
+    seen = train_dataset(
+        made.source,
+        training.transform_config(config),
+        samples * config.train.accumulation,
+        config.seed,
+        config.data.num_workers,
+        quarantine,
+    )
+    return experimental.ZipIterDataset([windows, seen]).map(lambda both: both[0].replace(perception=both[1]))
+
+
+def validation_of(config, made: Prepared, quarantine: Quarantine):
+    """The scores of perception and of the policy from the pixels on, and the pictures, of `amt.training.loop.train`."""
+    transforms, clips = training.transform_config(config), {}
+    for video in made.held_out:
+        clips[video.number] = crops(made.windows.observer, made.val, video, range(len(video.times)))
+    seen = list(eval_batches(made.val, transforms, config.eval.batch_size, training.VALIDATION_SAMPLES, quarantine))
+    perceive = validation.perceiver(made.model, made.hand)
+    sees = validation.validation(made.model, perceive, seen)
+    act = acting(made.model, made.policy, made.hand, clips)
+    acts = train_policy.validation(act, made.held_out, config.train.replays)
+    return lambda params: sees(params) | acts(params), validation.pictures(perceive, seen)
 
 
 def rollout_config(config) -> RolloutConfig:
@@ -159,8 +202,9 @@ class PhysicsWindows(grain.RandomMapTransform):
     def __init__(self, observer: Observer, source: DexYCB, videos: Sequence[Video], length: int, num_steps: int):
         self.observer, self.source, self.videos = observer, source, videos
         self.length, self.num_steps = length, num_steps
+        check_window(length, min(len(video.times) for video in videos))
         self.labels = [action_labels(v.lesson, v.times, v.seen.valid, num_steps) for v in videos]
-        seconds = min(float(v.times[length - 1] - v.times[0]) for v in videos if len(v.times) >= length)
+        seconds = min(float(v.times[length - 1] - v.times[0]) for v in videos)
         self.num_commands = int(seconds * RATE) + 1
 
     def random_map(self, indices: Int[np.ndarray, " b"], rng: np.random.Generator) -> PhysicsBatch:
