@@ -42,6 +42,10 @@ def train() -> dict:
         "checkpoint_every": 2_000,  # steps
         "keep_checkpoints": 2,  # the newest ones; beside them the best stays
         "window": 32,  # stages 2 and 3: frames of a video that are learned from at once
+        "variants": 4,  # stage 2: so often each video is also learned as if hand and object had been seen elsewhere,
+        "depth_error": 0.04,  # nearer or farther by this share of the distance (deviation), and
+        "angle_error": 0.01,  # radians (deviation) aside
+        "turn": 0.4,  # stage 2: radians, either way, that a window is turned about the robot's first axis
         "replays": 32,  # stages 2 and 3: held-out videos whose commands are played in MuJoCo C at every evaluation
         "best_metric": "val_mpjpe_mm",  # of validation; the lowest is best, of checkpoints at a step that is evaluated
         "component": "all",  # what learns: all, finder, perception, or a part of it as perception/object_decoder

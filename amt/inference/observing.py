@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
+from scipy.spatial.transform import Rotation
 
 from amt.data.ycb import primitive_table
 from amt.errors import UserError
@@ -97,6 +98,33 @@ class Observer:
     def look(self, clip: HandClip) -> Observation:
         """One look at every crop, [1,t]."""
         return self._look(self.predictor.params, clip.image, clip.K, clip.T_base_crop, clip.qpos, clip.valid)
+
+
+def misplaced(
+    robot: Robot,
+    seen: Observation,
+    home: Float[np.ndarray, " 22"],
+    rng: np.random.Generator,
+    depth: float,
+    angle: float,
+) -> Observation:
+    """What was seen in a video [t,...], as if hand and object had been seen elsewhere, each by a constant error.
+
+    Distances from the camera are scaled by exp of a normal number of deviation `depth`, directions turned by a normal
+    rotation vector of deviation `angle`, radians; `qpos` follows. A network sees what it learned from better than what
+    is new: a policy that learns from the former should know what the latter will be like.
+    """
+    camera = np.asarray(seen.camera_position, np.float64)
+
+    def moved(points: np.ndarray) -> np.ndarray:
+        turn = Rotation.from_rotvec(rng.normal(0, angle, 3)).as_matrix() * np.exp(rng.normal(0, depth))
+        origin = camera.reshape(len(camera), *[1] * (points.ndim - 2), 3)
+        return ((np.asarray(points, np.float64) - origin) @ turn.T + origin).astype(np.float32)
+
+    joints, position = moved(seen.joints), moved(seen.object_position)
+    valid = np.asarray(seen.valid)
+    qpos = followed(robot, np.where(valid[:, None, None], joints, 0), valid, home)
+    return seen.replace(joints=joints, object_position=position, qpos=qpos)
 
 
 def nearest(valid: Bool[np.ndarray, " t"]) -> Int[np.ndarray, " t"]:

@@ -14,13 +14,14 @@ from amt.data.packed import open_source
 from amt.errors import UserError
 from amt.inference.acting import play_chunks
 from amt.inference.clips import Video, videos
-from amt.inference.observing import Observer
+from amt.inference.observing import Observer, misplaced
 from amt.inference.predictor import Predictor
 from amt.models import weights
 from amt.models.factory import build_policy
 from amt.models.policy import Policy
 from amt.modes import train as training
 from amt.modes.common import Progress
+from amt.robot import load_robot
 from amt.training import sharding, teacher
 from amt.training.action_labels import action_labels
 from amt.training.feed import host_feed
@@ -42,12 +43,12 @@ def run(config, workdir: Path) -> dict:
     learned, held_out = (watched(config, observer, workdir, part)[1] for part in (config.data.part, "val"))
     policy = build_policy(config.fusion, config.actions, config.train.blocks.to_dict())
     check_held_out(config, held_out)
-    batches = [to_batch(video, config.actions.num_steps) for video in learned]
+    batches = varied(config, learned)
     params["policy"] = fresh_policy(policy, config.seed, batches[0])
     mesh = sharding.make_mesh(**config.mesh)
     sharding.check_batch(config.train.batch_size, mesh, "config.train.batch_size")
     size = config.train.batch_size * config.train.accumulation
-    feed = host_feed(video_iterator(batches, config.train.window, size, config.seed), mesh)
+    feed = host_feed(video_iterator(batches, config.train.window, size, config.seed, config.train.turn), mesh)
     settings = settings | {"policy": weights.policy_architecture(config.to_dict())}
     start = time.monotonic()
     state, scores, averaged = training.learn(
@@ -58,7 +59,7 @@ def run(config, workdir: Path) -> dict:
         policy_loss(policy, Objective(config.train.action_loss.to_dict(), "policy"), config.seed),
         feed,
         validation(acting(policy), held_out, config.train.replays),
-        training.optimizer_config(config, len(batches)),
+        training.optimizer_config(config, len(learned)),
         params,
     )
     if jax.process_index() == 0:
@@ -66,7 +67,7 @@ def run(config, workdir: Path) -> dict:
     return {
         "steps": int(state.step),
         "parameters": sum(x.size for x in jax.tree.leaves(state.params["policy"])),
-        "train_videos": len(batches),
+        "train_videos": len(learned),
         "train_s": time.monotonic() - start,
         **scores,
         "weights": str(workdir / "weights.safetensors"),
@@ -99,6 +100,22 @@ def watched(config, observer: Observer, workdir: Path, part: str) -> tuple[DexYC
     failed = sum(not v.lesson.share and v.lesson.ycb_id > 0 for v in found)
     print(f"{part}: {len(found)} of {clips} videos show a hand; the teacher fails in {failed}", file=sys.stderr)
     return source, found
+
+
+def varied(config, learned: list[Video]) -> list[PolicyBatch]:
+    """Every video, and `train.variants` times as if hand and object had been seen elsewhere."""
+    robot, made = load_robot(), []
+    with Progress(len(learned), "videos and their variants") as progress:
+        for number, video in enumerate(learned):
+            batch = to_batch(video, config.actions.num_steps)
+            rng = np.random.default_rng((config.seed, number))
+            errors = (config.train.depth_error, config.train.angle_error)
+            for _ in range(config.train.variants):
+                seen = misplaced(robot, video.seen, video.lesson.home, rng, *errors)
+                made.append(batch.replace(seen=seen))
+            made.append(batch)
+            progress.update(1)
+    return made
 
 
 def to_batch(video: Video, num_steps: int) -> PolicyBatch:
