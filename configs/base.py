@@ -241,6 +241,7 @@ def evaluate() -> dict:
         "max_samples": 0,  # in whole videos, evenly spaced over the part; 0 takes all
         "report": True,  # also report.html, to be read in a browser
         "seed": 0,  # of the bootstrap
+        "against": "",  # the --workdir of an earlier evaluation of the same data, to compare with frame by frame
         "measure_inference": False,  # also times the network alone, on frames in memory, and compares
         "robot": False,  # how often the robot lifts what the human lifted, instead of what perception gets wrong
         "films": 3,  # robot: of the last origin's lifts and of its failures, so many each, beside the human's video

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from amt import hand as hand_model
 from amt.data.dexycb import DexYCB, find_root
@@ -21,6 +20,7 @@ from amt.errors import UserError
 from amt.evaluation import official
 from amt.evaluation.baseline import TrainingMean
 from amt.evaluation.columns import Measure
+from amt.evaluation.comparison import compare, flat, load_other, table
 from amt.evaluation.evaluate import Reading, chosen_clips, evaluate, inference_rate
 from amt.evaluation.gathering import gather, share
 from amt.evaluation.samples import FILE, Samples, with_motion
@@ -29,7 +29,7 @@ from amt.inference.predictor import Predictor
 from amt.inference.results import all_or_nothing
 from amt.models import weights
 from amt.modes import evaluate_robot
-from amt.modes.common import Progress
+from amt.modes.common import Progress, write_json
 from amt.modes.validation import perceiver
 from amt.training.sharding import make_mesh
 from amt.viz.evaluation_report import write_evaluation_report
@@ -55,9 +55,11 @@ def run(config, workdir: Path, input: str | None) -> dict:
     weights.check_architecture(settings, weights.architecture(config.to_dict()), str(path))
     source = _source(config)
     files = _official_files(config.eval, source)
-    predictor = Predictor(params, settings, hand_model.load(), weights.contacts_taught(path), _mesh())
+    mesh = make_mesh(-1, 1, 1, jax.local_devices())
+    predictor = Predictor(params, settings, hand_model.load(), weights.contacts_taught(path), mesh)
     about = {"weights": path.name, "root": str(source.root.resolve()), "split": source.split, "part": source.part}
     about["source_samples"] = len(source)
+    other = load_other(config.eval.against, about) if config.eval.against else None
     measure = Measure(source, TrainingMean.from_json(mean), predictor, about)
     clips = share(chosen_clips(source, config.eval.max_samples))
     reading = Reading(config.eval.batch_size, config.data.min_visible_share, Quarantine(workdir, jax.process_index()))
@@ -84,17 +86,18 @@ def run(config, workdir: Path, input: str | None) -> dict:
     figures |= {"frames_unreadable": unreadable, "samples_per_s": rate}
     if alone is not None:
         figures |= {"inference_samples_per_s": alone, "share_of_inference_speed": rate / alone}
+    if other is not None:
+        comparison = compare(samples, other, config.eval.seed)
+        figures |= flat(comparison)
+        if jax.process_index() == 0:
+            write_json(workdir / "comparison.json", comparison)
+            print(table(comparison))
     for name in files.values():
         figures |= {f"official_{k}": v for k, v in _score(workdir / name, source, config.eval.vsd).items()}
     figures |= {"weights": path.name, "evaluate_s": time.monotonic() - start}
     if config.eval.report and jax.process_index() == 0:
         write_evaluation_report(workdir, samples, source, TrainingMean.from_json(mean), figures, str(config))
     return figures
-
-
-def _mesh() -> Mesh | None:
-    """All devices of this process."""
-    return make_mesh(-1, 1, 1, jax.local_devices()) if jax.local_device_count() > 1 else None
 
 
 def _attention(predictor: Predictor, source: DexYCB, samples: Samples) -> dict[str, float]:
