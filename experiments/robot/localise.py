@@ -24,11 +24,12 @@ from amt.structs import Camera
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", required=True, help="a data set with calibrated tables, held out as a whole")
+    parser.add_argument("--split", default="s0")
     parser.add_argument("--part", default="all")
     parser.add_argument("--weights", help="a folder of --mode=train or a file; the embedded ones without")
     parser.add_argument("--videos", type=int, default=60, help="so many, evenly spaced; those without an object count")
     args = parser.parse_args()
-    source, predictor = open_source(find_root(args.root), "s0", args.part), amt.load_predictor(args.weights)
+    source, predictor = open_source(find_root(args.root), args.split, args.part), amt.load_predictor(args.weights)
     half = np.asarray(primitive_table()[0], np.float32)
 
     @jax.jit
