@@ -76,9 +76,7 @@ def test_other_labels_are_refused(pair):
     ours, theirs = pair
     moved = theirs.true_joints_m.copy()
     moved[3, 4, 0] += 0.001
-    with pytest.raises(
-        UserError, match="other labels: 1 of 40 frames differ, the first is sample 3: subject-0"
-    ):
+    with pytest.raises(UserError, match="other labels: 1 of 40 frames differ, the first is sample 3: subject-0"):
         compare(ours, dataclasses.replace(theirs, true_joints_m=moved))
     with pytest.raises(UserError, match="other labels: 40 of 40"):
         compare(ours, dataclasses.replace(theirs, frame=theirs.frame + np.int32(1)))
