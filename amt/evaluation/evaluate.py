@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -26,7 +27,7 @@ from amt.evaluation.samples import Samples, join
 from amt.inference.predictor import FoundHands, Predictor, choose
 from amt.structs import Prediction
 
-READERS = 2  # threads
+READERS, SCORERS = 2, 2  # threads
 AHEAD = 2  # videos that are read before they are needed
 RATE_FRAMES = 256  # in memory, on which inference alone is timed
 
@@ -81,9 +82,9 @@ def evaluate(
     `results` gets predictions of every frame, those that are left out too; the side of a video's hand is then decided
     on all of its frames. With it an unreadable frame is an error: its file has to be whole.
     """
-    parts, scores, seen, unreadable = [], deque(), 0, 0
+    parts, scores, seen, unreadable, writing = [], deque(), 0, 0, Lock()
     quarantine, load = reading.quarantine, functools.partial(_load, source, reading, every=results is not None)
-    with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(1) as scorer:
+    with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(SCORERS) as scorers:
 
         def videos() -> Iterator[Video]:
             nonlocal seen, unreadable
@@ -100,8 +101,8 @@ def evaluate(
                 report(len(clip))
 
         for video in grouped(videos(), reading.batch_size):
-            scores.append(scorer.submit(_score, video, see(predictor, video), measure, results))
-            if len(scores) > 1:
+            scores.append(scorers.submit(_score, video, see(predictor, video), measure, results, writing))
+            if len(scores) > SCORERS:
                 parts.append(scores.popleft().result())
         parts += [score.result() for score in scores]
     parts = [part for part in parts if part is not None]
@@ -201,13 +202,14 @@ def _with_image(sample: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
     return {name: x for name, x in sample.items() if name != "color"}, decode(sample["color"])
 
 
-def _score(video: Video, seen: Seen, measure: Measure, results: ResultFiles | None) -> Samples | None:
-    """Rows of every frame that counts; all frames are written to `results`."""
+def _score(video: Video, seen: Seen, measure: Measure, results: ResultFiles | None, writing: Lock) -> Samples | None:
+    """Rows of every frame that counts; all frames are written to `results`, by one thread at a time."""
     labels, (right, left, odds, found) = video.labels, seen
     _, clip = np.unique(video.clips, return_inverse=True)
     prediction = choose(np.bincount(clip, odds)[clip] > 0, left, right)
     if results:
-        results.add(video.samples, prediction, labels["K"].astype(np.float64), labels["object_ids"])
+        with writing:
+            results.add(video.samples, prediction, labels["K"].astype(np.float64), labels["object_ids"])
     if not video.counts.any():
         return None
     told = choose(labels["is_left"], left, right)

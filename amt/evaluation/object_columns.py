@@ -8,14 +8,15 @@ from jaxtyping import Float
 from amt.data.dexycb import DexYCB
 from amt.data.objects import object_surface
 from amt.evaluation.baseline import TrainingMean
-from amt.evaluation.objects import add_s, diameter, pick_grasped, posed, some_points
+from amt.evaluation.objects import add_s, diameter, pick_grasped, posed, spread_points
 from amt.evaluation.official import bop
 from amt.evaluation.official.bop_models import load_model
 from amt.metrics.objects import RECALL_SHARE
 from amt.structs import Prediction
 
-BASELINE_POINTS = 100  # of ADD-S: far from the surface a point's search takes long
-BY_MODEL = ("add_mm", "add_recall", "add_s_mm", "add_s_recall", "mssd_mm", "mssd_recall", "mspd_px", "mspd_recall")
+POINTS, BASELINE_POINTS = 200, 100  # of ADD and ADD-S; far from the surface a point's search takes long
+BY_SURFACE = ("add_mm", "add_recall", "add_s_mm", "add_s_recall")
+BY_MODEL = ("mssd_mm", "mssd_recall", "mspd_px", "mspd_recall")
 BOP_WIDTH = 640  # pixels, of the image in which MSPD is counted
 
 
@@ -28,8 +29,8 @@ def object_columns(
     The object is named, as in the BOP protocol (`named_query`). Its centre is compared from the wrist; everything else
     is absolute, in the camera's frame. ADD and ADD-S with the surface of the models below the data set's root, else of
     the table's primitives (`amt.data.objects`), recalls at 0.1 of the diameter; MSSD, MSPD and their average recalls
-    over BOP's ten limits with the models and symmetries of `amt.evaluation.official.bop`. The baseline is the mean
-    offset from the predicted wrist and no turn: the model's axes along the camera's.
+    over BOP's ten limits with the models and symmetries of `amt.evaluation.official.bop`. The baseline, of all but
+    these two, is the mean offset from the predicted wrist and no turn: the model's axes along the camera's.
     """
     held, ids, pose, class_right, true_pose = pick_grasped(prediction, labels)
     wrist = np.asarray(prediction.hand.joints, np.float64)[:, 0]
@@ -45,22 +46,24 @@ def object_columns(
         "object_class_right_share": np.where(held, class_right, np.nan),
     }
     K = labels["K"].astype(np.float64)
-    columns |= {prefix + name: np.full(len(ids), np.nan) for prefix in ("", "mean_") for name in BY_MODEL}
-    for prefix, ours in (("", pose), ("mean_", guess)):
-        for ycb_id in np.unique(ids[held]).tolist():
-            rows = np.flatnonzero(held & (ids == ycb_id))
-            figures = _by_surface(ours[rows], true_pose[rows], source, ycb_id, baseline=bool(prefix))
-            figures |= _by_model(ours[rows], true_pose[rows], K[rows], source, ycb_id, BOP_WIDTH / width)
-            for name, values in figures.items():
-                columns[prefix + name][rows] = values
+    names = (*BY_SURFACE, *(f"mean_{name}" for name in BY_SURFACE), *BY_MODEL)
+    columns |= {name: np.full(len(ids), np.nan) for name in names}
+    for ycb_id in np.unique(ids[held]).tolist():
+        rows = np.flatnonzero(held & (ids == ycb_id))
+        ours, truth, theirs = pose[rows], true_pose[rows], guess[rows]
+        figures = _by_surface(ours, truth, source, ycb_id, POINTS)
+        figures |= {f"mean_{k}": x for k, x in _by_surface(theirs, truth, source, ycb_id, BASELINE_POINTS).items()}
+        figures |= _by_model(ours, truth, K[rows], source, ycb_id, BOP_WIDTH / width)
+        for name, values in figures.items():
+            columns[name][rows] = values
     return columns
 
 
-def _by_surface(pose, truth, source: DexYCB, ycb_id: int, baseline: bool) -> dict[str, np.ndarray]:
+def _by_surface(pose, truth, source: DexYCB, ycb_id: int, count: int) -> dict[str, np.ndarray]:
     surface, limit = object_surface(source.root, ycb_id), RECALL_SHARE * diameter(source.root, ycb_id)
-    points = some_points(surface)
+    points = spread_points(surface, count)
     add = np.linalg.norm(posed(pose, points) - posed(truth, points), axis=-1).mean(-1)
-    near = add_s(pose, truth, surface, BASELINE_POINTS if baseline else len(points))
+    near = add_s(pose, truth, surface, points)
     return {"add_mm": add * 1000, "add_recall": add < limit, "add_s_mm": near * 1000, "add_s_recall": near < limit}
 
 

@@ -12,7 +12,7 @@ from scipy.spatial.distance import pdist
 from amt.data.objects import Surface, object_surface
 from amt.structs import Prediction
 
-NUM_POINTS = 500  # of an object's surface at most, on which ADD-S is the mean
+NUM_POINTS = 500  # of an object's surface at most, which outline it
 
 
 class Grasped(NamedTuple):
@@ -49,14 +49,17 @@ def named_query(
 
 
 def add_s(
-    pose: Float[np.ndarray, "n 3 4"], truth: Float[np.ndarray, "n 3 4"], surface: Surface, count: int = NUM_POINTS
+    pose: Float[np.ndarray, "n 3 4"],
+    truth: Float[np.ndarray, "n 3 4"],
+    surface: Surface,
+    points: Float[np.ndarray, "k 3"],
 ) -> Float[np.ndarray, " n"]:
-    """`amt.metrics.add_s` of one object in n frames, metres, against all points of its surface, over `count` of them.
+    """`amt.metrics.add_s` of one object in n frames, metres: the mean over some points of its surface, against all.
 
     With so few points on both sides a perfect surface would seem millimetres off.
     """
-    points = posed(truth, some_points(surface)[:count])
-    ours = np.einsum("nij,nki->nkj", pose[..., :3], points - pose[:, None, :, 3])
+    true = posed(truth, points)
+    ours = np.einsum("nij,nki->nkj", pose[..., :3], true - pose[:, None, :, 3])
     distance, _ = surface.tree.query(ours, workers=-1)
     return distance.mean(-1)
 
@@ -64,6 +67,14 @@ def add_s(
 def posed(pose: Float[np.ndarray, "n 3 4"], points: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, "n k 3"]:
     """The model's points in the camera's frame, in double precision."""
     return np.einsum("nij,kj->nki", pose[..., :3], points.astype(np.float64)) + pose[:, None, :, 3]
+
+
+def spread_points(surface: Surface, count: int) -> Float[np.ndarray, "count 3"]:
+    """Points one from each of so many equal shares of a surface's points, which lie together: they stand for it better
+    than twice as many at random. All of them where there are fewer.
+    """
+    n = len(surface.points)
+    return surface.points[surface.tree.indices[((np.arange(min(count, n)) + 0.5) * n / min(count, n)).astype(int)]]
 
 
 def some_points(surface: Surface) -> Float[np.ndarray, "n 3"]:

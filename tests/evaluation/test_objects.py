@@ -11,8 +11,8 @@ from scipy.spatial.transform import Rotation
 from amt import metrics
 from amt.data.objects import Surface, object_surface
 from amt.data.ycb import OBJECTS
-from amt.evaluation.object_columns import BASELINE_POINTS, BY_MODEL, object_columns
-from amt.evaluation.objects import NUM_POINTS, add_s, diameter, some_points
+from amt.evaluation.object_columns import BASELINE_POINTS, BY_MODEL, BY_SURFACE, POINTS, object_columns
+from amt.evaluation.objects import NUM_POINTS, add_s, diameter, some_points, spread_points
 from amt.evaluation.official.bop_models import load_model
 from amt.structs import ObjectPoses
 from tests.samples import make_sample
@@ -36,10 +36,10 @@ def test_add_s_is_the_metric_of_a_dense_surface(tmp_path, ycb_id):
         ours, theirs = pose(seed, [0.01, 0.02, 0.5]), pose(seed + 10, [0.0, 0.0, 0.5])
         sparse = Surface(few, None, type(surface.tree)(few))
         fields = (x.astype(np.float32) for x in (ours, theirs, few))
-        assert add_s(ours[None], theirs[None], sparse)[0] == pytest.approx(float(metrics.add_s(*fields)), rel=1e-3)
+        assert add_s(ours[None], theirs[None], sparse, few)[0] == pytest.approx(float(metrics.add_s(*fields)), rel=1e-3)
         placed = surface.points @ ours[:, :3].T + ours[:, 3]
         plain = cdist(few @ theirs[:, :3].T + theirs[:, 3], placed).min(1).mean()
-        both = add_s(np.stack([ours, theirs]), np.stack([theirs, theirs]), surface)
+        both = add_s(np.stack([ours, theirs]), np.stack([theirs, theirs]), surface, few)
         assert both[0] == pytest.approx(plain, rel=1e-5) and both[1] < 1e-6
 
 
@@ -73,16 +73,15 @@ def test_the_named_object_is_compared_and_the_mean_offset_stands_beside_it(tmp_p
     assert all(np.isnan(values[3]) and np.isfinite(values[held]).all() for values in columns.values())
     assert (columns["object_class_right_share"][held] == 1).all()
     surface = object_surface(tmp_path, 3)
-    few = some_points(surface).astype(float)
     for i in held:
         truth, wrist = labels["object_pose"][i, 0].astype(float), prediction.hand.joints[i, 0]
-        target = few @ truth[:, :3].T + truth[:, 3]
-        for prefix, R, t in (
-            ("", truth[:, :3], truth[:, 3] + [0.01 * i, 0, 0]),
-            ("mean_", np.eye(3), wrist + OFFSET),
+        for prefix, count, R, t in (
+            ("", POINTS, truth[:, :3], truth[:, 3] + [0.01 * i, 0, 0]),
+            ("mean_", BASELINE_POINTS, np.eye(3), wrist + OFFSET),
         ):
-            count = BASELINE_POINTS if prefix else NUM_POINTS
-            plain = cdist(target[:count], surface.points @ R.T + t).min(1).mean() * 1000
+            few = spread_points(surface, count).astype(float)
+            target = few @ truth[:, :3].T + truth[:, 3]
+            plain = cdist(target, surface.points @ R.T + t).min(1).mean() * 1000
             assert columns[f"{prefix}add_s_mm"][i] == pytest.approx(plain, abs=1e-3)
             limit = 100 * OBJECTS[3].primitive.diameter
             assert columns[f"{prefix}add_s_recall"][i] == (plain < limit)
@@ -120,5 +119,18 @@ def test_frames_without_an_object_have_all_columns(tmp_path):
     labels, prediction = made()
     labels["grasped"][:] = -1
     columns = object_columns(prediction, labels, MEAN, Source(tmp_path, "s0"), width=640)
-    assert {f"{prefix}{name}" for prefix in ("", "mean_") for name in BY_MODEL} < set(columns)
+    assert {*BY_SURFACE, *BY_MODEL, *(f"mean_{name}" for name in BY_SURFACE)} < set(columns)
     assert all(np.isnan(values).all() for values in columns.values())
+
+
+@pytest.mark.parametrize("ycb_id", [2, 5, 18])
+def test_spread_points_stand_for_the_whole_surface(tmp_path, ycb_id):
+    """Means of coordinates and of their squares against those of all points; of few all are taken."""
+    surface = object_surface(tmp_path, ycb_id)
+    few, everything = spread_points(surface, 200).astype(float), surface.points.astype(float)
+    size = everything.std(0).max()
+    assert few.shape == (200, 3)
+    np.testing.assert_allclose(few.mean(0), everything.mean(0), atol=0.03 * size)
+    np.testing.assert_allclose((few**2).mean(0), (everything**2).mean(0), atol=0.05 * size**2)
+    sparse = Surface(surface.points[:7], None, type(surface.tree)(surface.points[:7]))
+    assert sorted(spread_points(sparse, 200).tolist()) == sorted(sparse.points.tolist())

@@ -161,7 +161,7 @@ def mssd(pose: Float64[np.ndarray, "3 4"], truth: Float64[np.ndarray, "3 4"], mo
 
     def gaps(points, symmetries):
         apart = pose - _symmetric(truth, symmetries)  # the difference of two poses is linear in the point
-        return np.linalg.norm(apart[..., :3] @ points.T + apart[..., 3:], axis=1)
+        return _squares(apart[..., :3] @ points.T + apart[..., 3:])
 
     return _least_maximum(gaps, model)
 
@@ -172,7 +172,7 @@ def mspd(
     """Maximum symmetry-aware projection distance, pixels; points behind the camera as they come, as in the toolkit."""
 
     def gaps(points, symmetries):
-        return np.linalg.norm(_pixels(pose, points, K) - _pixels(_symmetric(truth, symmetries), points, K), axis=1)
+        return _squares(_pixels(pose, points, K) - _pixels(_symmetric(truth, symmetries), points, K))
 
     with np.errstate(divide="ignore", invalid="ignore"):
         return _least_maximum(gaps, model)
@@ -205,16 +205,21 @@ def in_model(pose: Float64[np.ndarray, "*n 3 4"], model: BopModel) -> Float64[np
 
 
 def _least_maximum(gaps: Callable[..., Float64[np.ndarray, "s n"]], model: BopModel) -> float:
-    """The least over symmetries of the largest gap over points.
+    """The least over symmetries of the largest gap over points; `gaps` gives squares.
 
     A symmetry's largest gap over few points is a lower bound: the lowest come first, and most are never looked at.
     """
-    bounds, least = gaps(model.corners, model.symmetries).max(-1), np.inf
+    alone = len(model.symmetries) == 1
+    bounds, least = np.zeros(1) if alone else gaps(model.corners, model.symmetries).max(-1), np.inf
     for k in np.argsort(bounds):
         if not bounds[k] < least:
             break
         least = min(least, float(gaps(model.points, model.symmetries[k : k + 1]).max()))
-    return least
+    return float(np.sqrt(least))
+
+
+def _squares(x: Float64[np.ndarray, "s d n"]) -> Float64[np.ndarray, "s n"]:
+    return np.einsum("sdn,sdn->sn", x, x)
 
 
 def _symmetric(truth, symmetries):
