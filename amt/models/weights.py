@@ -1,5 +1,6 @@
 """Weights in one safetensors file that also says what model they belong to."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -85,6 +86,12 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """
     flat, about = read(path, "a .safetensors file written by --mode=train", ("architecture", "training_mean"))
     return unflatten_dict(flat, sep="."), about["architecture"], about["training_mean"]
+
+
+def fingerprint(path: Path) -> str:
+    """What tells one file's content from another's: 12 hexadecimal digits of its SHA-256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
 def contacts_taught(path: Path) -> bool:

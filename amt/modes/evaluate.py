@@ -58,7 +58,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
     mesh = make_mesh(-1, 1, 1, jax.local_devices())
     predictor = Predictor(params, settings, hand_model.load(), weights.contacts_taught(path), mesh)
     about = {"weights": path.name, "root": str(source.root.resolve()), "split": source.split, "part": source.part}
-    about["source_samples"] = len(source)
+    about |= {"source_samples": len(source), "weights_sha256": weights.fingerprint(path)}
     other = load_other(config.eval.against, about) if config.eval.against else None
     measure = Measure(source, TrainingMean.from_json(mean), predictor, about)
     clips = share(chosen_clips(source, config.eval.max_samples))

@@ -75,10 +75,10 @@ def run(config, workdir: Path) -> dict:
             progress.update(1)
     if not rows:
         raise UserError(f"{source}: no video shows a grasped object; there is nothing to lift")
-    write_json(workdir / FILE, {"weights": path.name, "trials": rows})
+    write_json(workdir / FILE, {"weights": path.name, "weights_sha256": weights.fingerprint(path), "trials": rows})
     _films(config.eval.films, workdir, source, known, rows, acted, origins[-1])
     if config.eval.report:
-        write_robot_report(workdir, source, path.name, TrainingMean.from_json(mean), str(config))
+        write_robot_report(workdir, source, TrainingMean.from_json(mean), str(config))
     figures = summary({o: [row["trials"][o] for row in rows] for o in origins})
     return {"weights": path.name, "videos": len(rows), "videos_seen": len(seen), **figures}
 

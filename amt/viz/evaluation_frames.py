@@ -52,7 +52,7 @@ def draw_sample(samples: Samples, row: int, image: UInt8[np.ndarray, "height wid
         draw_box(canvas, samples.true_object_pose_m[row], SIZES[held], TRUTH)
     draw_skeleton(canvas, samples.true_joints_m[row], TRUTH)
     if held:
-        draw_object(canvas, samples.object_pose_m[row], SIZES[held], NAMES[held])
+        draw_object(canvas, samples.object_pose_m[row], SIZES[held], "")
     draw_outline(canvas, _vertices(samples, row), np.asarray(hand_models.load().faces), MESH)
     draw_skeleton(canvas, samples.joints_m[row])
     draw_contacts(canvas, samples.contact_points_m[row], samples.contact_confidence[row])
@@ -72,8 +72,9 @@ def _picture(samples: Samples, row: int, source: DexYCB) -> Picture:
         for errors in (samples.root_relative_joint_error_mm, samples.aligned_joint_error_mm, samples.joint_error_mm)
     )
     caption = f"{relative:.1f} mm root-relative, {aligned:.1f} aligned, {absolute:.1f} absolute"
+    held = NAMES.get(int(samples.object_id[row]), "no object")
     lost = "" if samples.hand_found[row] else "; no hand was found, this is the best guess"
-    return Picture(draw_sample(samples, row, image), f"{caption}; {frame_name(samples, row)}{lost}")
+    return Picture(draw_sample(samples, row, image), f"{caption}; {held}; {frame_name(samples, row)}{lost}")
 
 
 def _one_a_clip(order, clip, count):

@@ -10,13 +10,14 @@ from amt.evaluation.baseline import TrainingMean
 from amt.evaluation.samples import FILE as TABLE
 from amt.evaluation.samples import Samples
 from amt.evaluation.summary import summarise
+from amt.viz.breakdown_sections import breakdown_section, groups_section, motion_section, speed_section
 from amt.viz.evaluation_frames import frames_section
-from amt.viz.hand_sections import joints_section, pck_section
-from amt.viz.measures import HAND, Figures, known, measures_table
+from amt.viz.hand_sections import joints_section, mean_errors_mm, pck_section
+from amt.viz.measures import HAND, Figures, known, measures_table, put
 from amt.viz.other_sections import every_figure, objects_section, official_section
 from amt.viz.published import PUBLISHED
 from amt.viz.robot_section import read_trials, robot_section
-from amt.viz.sections import UNKNOWN, EvaluationPage, Section, Table, between
+from amt.viz.sections import UNKNOWN, EvaluationPage, Section, Table
 
 FILE = "report.html"
 DEXYCB_SEQUENCES = 1000
@@ -30,21 +31,25 @@ def write_evaluation_report(
 
     Raises: UserError where these are damaged.
     """
-    name, trials = samples.about["weights"], read_trials(workdir)
-    differences = protocol_differences(source, samples)
+    name, sha256 = samples.about["weights"], samples.about["weights_sha256"]
+    differences, theirs = protocol_differences(source, samples), mean_errors_mm(samples, mean)
     data = f"{source.root.name}, split {source.split}, part {source.part}"
     EvaluationPage(
         title=f"{name} on {source.root.name}",
-        lead=f"{len(samples)} frames of {len(np.unique(samples.clip))} videos of {data}. Every frame on its own, found "
-        "by the weights themselves: no box, no side, no place is given. Intervals are 95%.",
+        lead=f"{len(samples)} frames of {len(np.unique(samples.clip))} videos of {data}; weights {sha256}. Every frame "
+        "on its own, found by the weights themselves: no box, no side, no place is given. Brackets: 95% intervals.",
         warnings=warnings(figures, differences),
         sections=(
             summary_section(figures, differences),
-            pck_section(samples, mean),
-            joints_section(samples, mean),
+            pck_section(samples, theirs, figures),
+            joints_section(theirs, figures),
+            breakdown_section(figures),
+            groups_section(figures),
             frames_section(samples, source),
             objects_section(samples, figures),
-            robot_section(trials, name),
+            motion_section(figures),
+            robot_section(read_trials(workdir), sha256),
+            speed_section(figures),
             *official_section(figures),
             every_figure(figures),
         ),
@@ -52,19 +57,22 @@ def write_evaluation_report(
     ).write(workdir / FILE)
 
 
-def write_robot_report(workdir: Path, source: DexYCB, name: str, mean: TrainingMean, configuration: str) -> None:
-    """Writes the page of the trials that `workdir` has; with all else if it has these weights' table of frames too."""
+def write_robot_report(workdir: Path, source: DexYCB, mean: TrainingMean, configuration: str) -> None:
+    """Writes the page of the trials in `workdir`; with all else if these weights' table of frames is there too."""
+    trials = read_trials(workdir)
     if (workdir / TABLE).exists():
         samples = Samples.load(workdir / TABLE)
-        same = {"weights": name, "root": str(source.root.resolve()), "split": source.split, "part": source.part}
+        same = {"root": str(source.root.resolve()), "split": source.split, "part": source.part}
+        same["weights_sha256"] = trials.weights_sha256
         if samples.about.items() >= same.items():
             return write_evaluation_report(workdir, samples, source, mean, summarise(samples), configuration)
     EvaluationPage(
-        title=f"{name} on {source.root.name}: the robot",
-        lead=f"Videos of {source.root.name}, split {source.split}, part {source.part}. What the weights see is "
-        "measured by --mode=evaluate without config.eval.robot; in the same work directory it gives one page of both.",
+        title=f"{trials.weights} on {source.root.name}: the robot",
+        lead=f"Videos of {source.root.name}, split {source.split}, part {source.part}; weights "
+        f"{trials.weights_sha256}. What they see is measured by --mode=evaluate without config.eval.robot; in the same "
+        "work directory it gives one page of both.",
         warnings=(),
-        sections=(robot_section(read_trials(workdir), name),),
+        sections=(robot_section(trials, trials.weights_sha256),),
         configuration=configuration,
     ).write(workdir / FILE)
 
@@ -87,20 +95,17 @@ def protocol_differences(source: DexYCB, samples: Samples) -> list[str]:
 def summary_section(figures: Figures, differences: Sequence[str]) -> Section:
     """The joints' errors beside those of others, with the protocol of each."""
 
-    def ours(*names: str) -> tuple[str, ...]:
-        return tuple(between(*(figures.get(f"{name}{end}") for end in ("", "_low", "_high"))) for name in names)
-
     data = "DexYCB s0 test" if not differences else "not comparable: " + ", ".join(differences)
     rows = [
         (
             "these weights",
-            *ours("absolute_mpjpe_mm", "mpjpe_mm", "pa_mpjpe_mm"),
+            *(put(figures, name) for name in ("absolute_mpjpe_mm", "mpjpe_mm", "pa_mpjpe_mm")),
             f"{data}; nothing given: hand, side and place are found in the whole image",
         ),
         (
             "predicting the training mean",
             UNKNOWN,
-            *ours("mean_mpjpe_mm", "mean_skeleton_pa_mpjpe_mm"),
+            *(put(figures, name) for name in ("mean_mpjpe_mm", "mean_skeleton_pa_mpjpe_mm")),
             "the same frames, without looking at them; aligned: the mean skeleton",
         ),
         *((*(text or UNKNOWN for text in one[:4]), f"{one.data}; {one.protocol}") for one in PUBLISHED),

@@ -1,4 +1,4 @@
-"""The hand's part of a report: the summary beside published results, curves, joints, and where errors come from."""
+"""The hand's part of a report: curves, and the joints one by one, beside predicting the training mean."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -9,11 +9,13 @@ from jaxtyping import Float
 from amt.evaluation.baseline import TrainingMean
 from amt.evaluation.samples import Samples
 from amt.geometry import procrustes
-from amt.hand.skeleton import JOINT_NAMES_21
+from amt.metrics.hand import PCK_LIMIT, PCK_THRESHOLDS
 from amt.viz.charts import LIMIT, Chart, Curve, Spread, curves, lying_bars
+from amt.viz.measures import AREAS, Figures, measures_table
 from amt.viz.sections import Section
 
-THRESHOLDS_MM = np.linspace(0, 50, 101)
+JointErrors = dict[str, Float[np.ndarray, "n 21"]]  # by kind
+THRESHOLDS_MM = np.linspace(0, 1000 * PCK_LIMIT, PCK_THRESHOLDS)
 
 
 class Kind(NamedTuple):
@@ -30,7 +32,7 @@ KINDS = {
     ),
     "absolute": Kind(
         "Absolute",
-        "training mean, wrist at the mean true place",
+        "training mean at the mean true place",
         "In the camera's frame: the place counts too. The dashed curve knows more than a training mean can: the mean "
         "place of these frames' wrists.",
     ),
@@ -40,17 +42,8 @@ KINDS = {
 }
 
 
-def joint_errors_mm(samples: Samples) -> dict[str, Float[np.ndarray, "n 21"]]:
-    """The errors of every kind."""
-    return {
-        "root_relative": samples.root_relative_joint_error_mm,
-        "absolute": samples.joint_error_mm,
-        "aligned": samples.aligned_joint_error_mm,
-    }
-
-
-def mean_errors_mm(samples: Samples, mean: TrainingMean) -> dict[str, Float[np.ndarray, "n 21"]]:
-    """Likewise of who predicts the training's means without looking."""
+def mean_errors_mm(samples: Samples, mean: TrainingMean) -> JointErrors:
+    """Errors of every kind of who predicts the training's means without looking."""
     truth = samples.true_joints_m.astype(np.float64)
     relative = truth - truth[:, :1]
     skeleton = np.broadcast_to(mean.skeleton, truth.shape).astype(np.float32)
@@ -63,32 +56,36 @@ def mean_errors_mm(samples: Samples, mean: TrainingMean) -> dict[str, Float[np.n
     return {kind: 1000 * np.linalg.norm(difference, axis=-1) for kind, difference in placed.items()}
 
 
-def pck_section(samples: Samples, mean: TrainingMean) -> Section:
-    """Curves of all three kinds, and the joints one by one."""
-    ours, theirs = joint_errors_mm(samples), mean_errors_mm(samples, mean)
+def pck_section(samples: Samples, theirs: JointErrors, figures: Figures) -> Section:
+    """Curves of all three kinds, and the areas below them; `theirs` are `mean_errors_mm`."""
+    ours = {
+        "root_relative": samples.root_relative_joint_error_mm,
+        "absolute": samples.joint_error_mm,
+        "aligned": samples.aligned_joint_error_mm,
+    }
     charts = tuple(_pck_chart(kind, ours[kind], theirs[kind]) for kind in KINDS)
     words = (
-        "PCK: the share of joints that are nearer to their label than a threshold, all frames and joints together. AUC "
-        "is the area below the curve.",
+        "PCK: the share of joints that are nearer to their label than a threshold, all frames and joints together, the "
+        "wrist too, as in DexYCB's toolkit. AUC: the area below the curve, 1 at best.",
     )
-    return Section("pck", "How near the joints are", words, charts=charts)
+    tables = measures_table("AUC", AREAS, figures, "training mean, mean skeleton")
+    return Section("pck", "How near the joints are", words, tables, charts)
 
 
-def joints_section(samples: Samples, mean: TrainingMean) -> Section:
-    """Errors by joint beside the mean predictor's."""
+def joints_section(theirs: JointErrors, figures: Figures) -> Section:
+    """Errors by joint beside `mean_errors_mm`."""
+    names = [joint["joint"].replace("_", " ") for joint in figures["joints"]]
     charts = []
-    ours, theirs = joint_errors_mm(samples), mean_errors_mm(samples, mean)
-    names = [name.replace("_", " ") for name in JOINT_NAMES_21]
-    for kind in ("root_relative", "aligned"):
-        value = ours[kind].mean(0)
-        none = np.full(len(value), np.nan)
+    for kind, key in (("root_relative", "root_relative_mm"), ("absolute", "absolute_mm"), ("aligned", "pa_mm")):
+        value = np.array([joint[key] for joint in figures["joints"]])
+        ends = np.array([joint["intervals"][key] for joint in figures["joints"]], float)
         listed = ", ".join(f"{name} {mm:.1f}" for name, mm in zip(names, value, strict=True))
         charts.append(
             lying_bars(
                 f"{KINDS[kind].title} error of each joint",
                 f"{KINDS[kind].title} error of each joint in millimetres: {listed}",
                 names,
-                Spread("these weights", value, none, none),
+                Spread("these weights", value, ends[:, 0], ends[:, 1]),
                 "mm",
                 Curve(KINDS[kind].baseline, value, theirs[kind].mean(0), LIMIT),
             )
@@ -104,8 +101,8 @@ def _pck_chart(kind: str, ours: Float[np.ndarray, "n 21"], theirs: Float[np.ndar
     area = {name: float(np.trapezoid(y, THRESHOLDS_MM) / THRESHOLDS_MM[-1]) for name, y in shares.items()}
     about = KINDS[kind]
     alt = (
-        f"{about.title} PCK over thresholds from 0 to 50 mm: {shares['ours'][40]:.1%} of the joints within 20 mm, "
-        f"of the {about.baseline} {shares['theirs'][40]:.1%}"
+        f"{about.title} PCK over thresholds from 0 to 50 mm: {(ours <= 20).mean():.1%} of the joints within 20 mm, "
+        f"of the {about.baseline} {(theirs <= 20).mean():.1%}"
     )
     return curves(
         f"{about.title}, AUC {area['ours']:.3f} (mean {area['theirs']:.3f}). {about.caption}",

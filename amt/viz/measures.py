@@ -5,26 +5,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from amt.evaluation.contacts import LIMITS_MM
-from amt.viz.sections import UNKNOWN, Table, between, number
+from amt.viz.sections import Table, between
 
 Figures = Mapping[str, Any]  # of evaluate.json, before it is written
 
 
 class Measure(NamedTuple):
-    """One row: its words, the figure's name, that of the baseline ('': none), the unit. `%` are shares of 1."""
+    """One row: words, the figure's name, that of the baseline ('': none), unit, decimals. `%` are shares of 1."""
 
     words: str
     name: str
     baseline: str = ""
     unit: str = "mm"
+    digits: int = 1
 
 
 HAND = (
     Measure("joints, absolute", "absolute_mpjpe_mm"),
     Measure("joints, root-relative", "mpjpe_mm", "mean_mpjpe_mm"),
-    Measure("joints, root-relative, roll of the crop given", "", "mean_aligned_mpjpe_mm"),
+    Measure("likewise, the side given", "given_side_mpjpe_mm", "mean_mpjpe_mm"),
+    Measure("likewise, beside the mean turned by the crop's true roll", "mpjpe_mm", "mean_aligned_mpjpe_mm"),
     Measure("joints, aligned (PA)", "pa_mpjpe_mm", "mean_skeleton_pa_mpjpe_mm"),
-    Measure("joints, root-relative, side given", "given_side_mpjpe_mm", "mean_mpjpe_mm"),
     Measure("distance of the wrist", "wrist_depth_mm"),
     Measure("joints in the image, label box at 224 px", "error_2d_px", "mean_error_2d_px", "px"),
     Measure("hand found", "hand_found_share", "", "%"),
@@ -50,6 +51,32 @@ CONTACTS = (
 )
 
 
+AREAS = tuple(
+    Measure(f"{words}, {span}", f"{name}pck_auc_{limits}", baseline and f"{baseline}pck_auc_{limits}", "", 3)
+    for limits, span in (("50mm", "0 to 50 mm"), ("20_50mm", "20 to 50 mm"))
+    for words, name, baseline in (
+        ("root-relative", "", "mean_"),
+        ("absolute", "absolute_", ""),
+        ("aligned", "pa_", "mean_skeleton_pa_"),
+    )
+)
+MOTION = (
+    Measure("in the camera's frame", "jitter_m_s2", "true_jitter_m_s2", "m/s²"),
+    Measure("from the wrist", "relative_jitter_m_s2", "true_relative_jitter_m_s2", "m/s²"),
+)
+COLLAPSE = (
+    Measure("spread of root-relative joints", "spread_ratio", "", "of the labels'", 2),
+    Measure("attention entropy, mean over heads", "attention_entropy", "", "of even attention's", 2),
+    Measure("attention entropy, least of a head", "least_attention_entropy", "", "of even attention's", 2),
+)
+SPEED = (
+    Measure("evaluation", "samples_per_s", unit="frames/s"),
+    Measure("the network alone, frames in memory", "inference_samples_per_s", unit="frames/s"),
+    Measure("evaluation of the network alone", "share_of_inference_speed", unit="%"),
+    Measure("all", "evaluate_s", unit="s"),
+)
+
+
 def contact_points_table(figures: Figures) -> tuple[Table, ...]:
     """Precision, recall and F1 of contact points within several distances, as they are and from the wrist."""
     rows = []
@@ -57,20 +84,25 @@ def contact_points_table(figures: Figures) -> tuple[Table, ...]:
         for mm in LIMITS_MM:
             names = [f"contact_{part}_{place}{mm}mm" for part in ("precision", "recall", "f1")]
             if known(figures.get(names[0])):
-                ours = (_text(figures, name, "%") for name in names)
-                rows.append((f"within {mm} mm, {words}", *ours, _text(figures, f"mean_{names[2]}", "%")))
+                ours = (put(figures, name, "%") for name in names)
+                rows.append((f"within {mm} mm, {words}", *ours, put(figures, f"mean_{names[2]}", "%")))
     head = ("contact points, %", "precision", "recall", "F1", "F1 of the mean hand's fingertips")
     return (Table("Where hand and object touch", head, rows),) if rows else ()
 
 
 def measures_table(caption: str, measures: Sequence[Measure], figures: Figures, baseline: str) -> tuple[Table, ...]:
-    """One table of the measures that have been measured; none where none has. `baseline` heads its column."""
+    """One table of what has been measured, none where nothing has. `baseline` heads its column ('': none)."""
     rows = [
-        (f"{m.words}, {m.unit}", _text(figures, m.name, m.unit), _text(figures, m.baseline, m.unit))
+        (
+            f"{m.words}, {m.unit}" if m.unit else m.words,
+            put(figures, m.name, m.unit, m.digits),
+            *([put(figures, m.baseline, m.unit, m.digits)] if baseline else []),
+        )
         for m in measures
         if known(figures.get(m.name))
     ]
-    return (Table(caption, ("", "these weights", baseline), rows),) if rows else ()
+    head = ("", "these weights", *([baseline] if baseline else []))
+    return (Table(caption, head, rows),) if rows else ()
 
 
 def known(value: float | None) -> bool:
@@ -78,10 +110,8 @@ def known(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _text(figures: Figures, name: str, unit: str) -> str:
-    if not name:
-        return UNKNOWN
+def put(figures: Figures, name: str, unit: str = "mm", digits: int = 1) -> str:
+    """A figure with its interval, where it has one; shares in percent."""
     factor = 100 if unit == "%" else 1
-    value, low, high = (figures.get(f"{name}{end}") for end in ("", "_low", "_high"))
-    value, low, high = (None if x is None else factor * x for x in (value, low, high))
-    return between(value, low, high) if known(low) else number(value)
+    ends = figures.get("intervals", {}).get(name, (None, None))
+    return between(*(None if x is None else factor * x for x in (figures.get(name), *ends)), digits)

@@ -129,14 +129,14 @@ def draw_outline(
 
 
 def draw_object(canvas: Canvas, pose: Float[np.ndarray, "3 4"], size: Sequence[float] | None, name: str) -> None:
-    """The model's axes (x red, y green, z blue), a box round the origin where its size is known, a name."""
+    """The model's axes (x red, y green, z blue), a box round the origin where its size is known, its name if any."""
     pose = np.asarray(pose, np.float64)
     R, origin = pose[:, :3], pose[:, 3]
     if size is not None:
         draw_box(canvas, pose, size, BOX)
     for axis, color in enumerate(AXES):
         canvas.line(origin, origin + AXIS_LENGTH * R[:, axis], color, 2.0)
-    if origin[2] > NEAR:
+    if name and origin[2] > NEAR:
         x, y = canvas.pixels(origin).tolist()
         _label(canvas, name, (x + 6, y + 6))
 

@@ -38,6 +38,7 @@ class Trials(NamedTuple):
     """What `robot_trials.json` holds: rows of `amt.modes.evaluate_robot`, and whose they are."""
 
     weights: str
+    weights_sha256: str
     rows: list[dict[str, Any]]
 
 
@@ -48,7 +49,7 @@ def read_trials(workdir: Path) -> Trials | None:
         return None
     try:
         content = json.loads(path.read_text())
-        trials = Trials(str(content["weights"]), content["trials"])
+        trials = Trials(str(content["weights"]), content["weights_sha256"], content["trials"])
         for row in trials.rows:
             row["ycb_id"], [trial["lifted"] for trial in row["trials"].values()]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -59,12 +60,16 @@ def read_trials(workdir: Path) -> Trials | None:
     return trials
 
 
-def robot_section(trials: Trials | None, weights: str) -> Section:
+def robot_section(trials: Trials | None, weights_sha256: str) -> Section:
     """Shares of lifts with 95% intervals, means of everything else, and lifts by object; of these weights only."""
     if trials is None:
         return Section("robot", "Robot", words=(HOW_TO,))
-    if trials.weights != weights:
-        return Section("robot", "Robot", words=(f"{FILE} here is of other weights, {trials.weights}. {HOW_TO}",))
+    if trials.weights_sha256 != weights_sha256:
+        return Section(
+            "robot",
+            "Robot",
+            words=(f"{FILE} here is of other weights ({trials.weights}, {trials.weights_sha256}). {HOW_TO}",),
+        )
     rows = trials.rows
     origins = list(rows[0]["trials"])
     figures = summary({o: [_with_nan(row["trials"][o]) for row in rows] for o in origins})

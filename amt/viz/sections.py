@@ -30,7 +30,7 @@ class Frames:
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the page: words, then tables, then charts, then frames. `folded` hides all but the words."""
+    """One part of the page: words, then charts, then tables, then frames. `folded` hides all but the words."""
 
     id: str
     title: str

@@ -377,6 +377,7 @@ def test_a_policy_learns_on_top_and_is_played(root, trained, tmp_path, monkeypat
     assert judged["teacher_tips_mm"] == 0 < judged["policy_tips_mm"]
     rows = json.loads((tmp_path / "robot_trials.json").read_text())["trials"]
     assert len(rows) == judged["videos"]
+    assert "Lifted, by object" in Page((tmp_path / "report.html").read_text()).tables
     load_predictor(tmp_path / "a")  # a policy is no hindrance to those who only look
 
     config = stage3.get_config("tiny")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from amt.data.dexycb import DexYCB
-from amt.viz.evaluation_frames import TILE, TRUTH, draw_sample, frames_section, pick
+from amt.viz.evaluation_frames import MESH, TILE, TRUTH, draw_sample, frames_section, pick
 from amt.viz.overlay import FINGER_COLORS
 from tests.data import layout
 from tests.evaluation.tables import table
@@ -91,3 +91,17 @@ def test_hand_and_object_of_the_prediction_are_drawn():
     held = {"object_id": np.int32([3]), "object_pose_m": pose, "true_object_pose_m": pose}
     drawn = [draw_sample(dataclasses.replace(bare, **more), 0, black).sum() for more in ({}, hand, held)]
     assert drawn[1] > drawn[0] and drawn[2] > drawn[0]
+
+
+def test_the_mesh_of_a_left_hand_is_mirrored_back():
+    """Its parameters are those of a right hand in the mirrored frame."""
+    samples, black = table(1, 1), np.zeros((480, 640, 3), np.uint8)
+    truth = np.random.default_rng(1).normal(0, 0.05, (21, 3)) + [0, 0, 0.6]
+    eyes = np.tile(np.eye(3, dtype=np.float32), (1, 15, 1, 1))
+    hand = {"transl_m": np.float32([[0.12, 0, 0.6]]), "global_orient": eyes[:, 0], "hand_pose": eyes}
+    bare = dataclasses.replace(posed(samples, 0, (truth, truth)), **hand, betas=np.zeros((1, 10), np.float32))
+    drawn = [
+        draw_sample(dataclasses.replace(bare, predicted_left=np.array([left])), 0, black) for left in (False, True)
+    ]
+    right, left = (np.nonzero(np.abs(image.astype(int) - MESH).max(-1) < 40)[1].mean() for image in drawn)
+    assert left < right

@@ -9,6 +9,7 @@ import pytest
 
 from amt.data.dexycb import DexYCB
 from amt.evaluation.samples import FILE as TABLE
+from amt.evaluation.summary import summarise
 from amt.viz import evaluation_report as report
 from amt.viz.robot_section import COLUMNS, HOW_TO
 from amt.viz.robot_section import FILE as TRIALS
@@ -18,11 +19,10 @@ from tests.viz.pages import Page
 from tests.viz.test_hand_sections import MEAN
 
 EVIL = '<script src="https://evil.example/x.js"></script>"&'
-FIGURES = {
+FIGURES = summarise(table(3, 7)) | {
     "absolute_mpjpe_mm": 71.26,
     "mpjpe_mm": 31.44,
-    "mpjpe_mm_low": 29.96,
-    "mpjpe_mm_high": 33.04,
+    "intervals": {"mpjpe_mm": [29.96, 33.04]},
     "pa_mpjpe_mm": 11.0,
     "mean_mpjpe_mm": 60.0,
     "mean_skeleton_pa_mpjpe_mm": 24.5,
@@ -49,7 +49,13 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def samples(source):
-    about = {"weights": EVIL, "root": str(source.root.resolve()), "split": "s0", "part": "test"}
+    about = {
+        "weights": EVIL,
+        "weights_sha256": "0123",
+        "root": str(source.root.resolve()),
+        "split": "s0",
+        "part": "test",
+    }
     rows = table(3, 7)
     return dataclasses.replace(rows, about=rows.about | about, sequence=np.full(21, EVIL))
 
@@ -75,7 +81,7 @@ def test_numbers_are_those_of_the_figures(page):
         ["ADD-S, mm", "40.0", "80.0"],
         ["ADD-S below 0.1 diameters, %", "12.5", "–"],
     ]
-    assert page.tables["Where hand and object touch"][1:] == [
+    assert page.tables["Where hand and object touch"][1:2] == [
         ["within 5 mm, in the camera's frame", "50.0", "25.0", "33.3", "1.0"]
     ]
     every = dict(page.tables["evaluate.json"][1:])
@@ -136,18 +142,22 @@ def test_what_is_wrong_is_said_first(change, words):
 def test_the_robots_page_holds_all_that_the_folder_has(samples, source, tmp_path, monkeypatch):
     trial = {"lifted": 1.0, **dict.fromkeys(COLUMNS, 1.0)}
     rows = [{"sequence": "s", "ycb_id": 2, "trials": {"true": trial}}]
-    (tmp_path / TRIALS).write_text(json.dumps({"weights": EVIL, "trials": rows}))
-    report.write_robot_report(tmp_path, source, EVIL, MEAN, "")
+    (tmp_path / TRIALS).write_text(json.dumps({"weights": EVIL, "weights_sha256": "0123", "trials": rows}))
+    report.write_robot_report(tmp_path, source, MEAN, "")
     alone = Page((tmp_path / report.FILE).read_text())
     assert "Lifted, by object" in alone.tables and "Beside published results" not in alone.tables
     samples.save(tmp_path / TABLE)
     monkeypatch.setattr(report, "summarise", lambda samples: FIGURES)
-    report.write_robot_report(tmp_path, source, EVIL, MEAN, "")
+    report.write_robot_report(tmp_path, source, MEAN, "")
     both = Page((tmp_path / report.FILE).read_text())
     assert {"Lifted, by object", "Beside published results"} <= set(both.tables)
-    report.write_robot_report(tmp_path, source, "other", MEAN, "")
-    other = Page((tmp_path / report.FILE).read_text())
-    assert not other.tables and "is of other weights" in other.text
+    other = dataclasses.replace(samples, about=samples.about | {"weights_sha256": "4567"})
+    other.save(tmp_path / TABLE)
+    report.write_robot_report(tmp_path, source, MEAN, "")
+    assert "Beside published results" not in Page((tmp_path / report.FILE).read_text()).tables
+    report.write_evaluation_report(tmp_path, other, source, MEAN, FIGURES, "")
+    page = Page((tmp_path / report.FILE).read_text())
+    assert "Lifted, by object" not in page.tables and "is of other weights" in page.text
 
 
 def test_without_trials_the_robots_part_says_how_to_get_them(page):

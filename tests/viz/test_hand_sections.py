@@ -5,7 +5,9 @@ import re
 import numpy as np
 import pytest
 
+from amt import metrics
 from amt.evaluation.baseline import TrainingMean
+from amt.evaluation.summary import summarise
 from amt.viz.hand_sections import joints_section, mean_errors_mm, pck_section
 from tests.evaluation.tables import table
 
@@ -19,10 +21,13 @@ MEAN = TrainingMean(
     samples=1,
 )
 SAMPLES = table(3, 7, noise=0.02)
+FIGURES = summarise(SAMPLES)
+THEIRS = mean_errors_mm(SAMPLES, MEAN)
+COLUMNS = (SAMPLES.root_relative_joint_error_mm, SAMPLES.joint_error_mm, SAMPLES.aligned_joint_error_mm)
 
 
 def test_the_mean_is_compared_as_weights_are():
-    errors, truth = mean_errors_mm(SAMPLES, MEAN), SAMPLES.true_joints_m.astype(np.float64)
+    errors, truth = THEIRS, SAMPLES.true_joints_m.astype(np.float64)
     for i in (0, 20):
         relative = truth[i] - truth[i, 0]
         np.testing.assert_allclose(
@@ -42,9 +47,8 @@ def test_the_mean_is_compared_as_weights_are():
 
 
 def test_curves_say_the_share_below_20_mm_and_the_area():
-    charts = pck_section(SAMPLES, MEAN).charts
-    columns = (SAMPLES.root_relative_joint_error_mm, SAMPLES.joint_error_mm, SAMPLES.aligned_joint_error_mm)
-    for chart, errors in zip(charts, columns, strict=True):
+    charts = pck_section(SAMPLES, THEIRS, FIGURES).charts
+    for chart, errors in zip(charts, COLUMNS, strict=True):
         share = (errors <= 20).mean()
         alt = re.search('aria-label="([^"]*)"', chart.svg)[1]
         assert f"{share:.1%} of the joints within 20 mm" in alt
@@ -54,8 +58,21 @@ def test_curves_say_the_share_below_20_mm_and_the_area():
 
 
 def test_every_joint_has_its_error():
-    first, second = joints_section(SAMPLES, MEAN).charts
-    for chart, errors in ((first, SAMPLES.root_relative_joint_error_mm), (second, SAMPLES.aligned_joint_error_mm)):
+    charts = joints_section(THEIRS, FIGURES).charts
+    for chart, errors in zip(charts, COLUMNS, strict=True):
         alt = re.search('aria-label="([^"]*)"', chart.svg)[1]
         said = [float(text.rpartition(" ")[2]) for text in alt.partition(": ")[2].split(", ")]
         np.testing.assert_allclose(said, errors.mean(0), atol=0.0501)
+
+
+def test_areas_stand_beside_the_baselines():
+    figures = FIGURES | {"pa_pck_auc_50mm": 0.81234, "mean_skeleton_pa_pck_auc_50mm": 0.5, "absolute_pck_auc_50mm": 0.2}
+    (areas,) = pck_section(SAMPLES, THEIRS, figures).tables
+    assert areas.rows == [("absolute, 0 to 50 mm", "0.200", "–"), ("aligned, 0 to 50 mm", "0.812", "0.500")]
+
+
+def test_the_area_in_a_caption_is_that_of_the_figures():
+    everywhere = np.ones(SAMPLES.joint_error_mm.shape, bool)
+    for chart, errors in zip(pck_section(SAMPLES, THEIRS, FIGURES).charts, COLUMNS, strict=True):
+        area = float(metrics.pck_auc(errors / np.float32(1000), everywhere))
+        assert f"AUC {area:.3f}" in chart.caption

@@ -33,7 +33,7 @@ def page_of(section, tmp_path):
 
 
 def test_shares_and_intervals_are_those_of_the_trials(tmp_path):
-    page = page_of(robot_section(Trials("w", make_rows()), "w"), tmp_path)
+    page = page_of(robot_section(Trials("w", "ab", make_rows()), "ab"), tmp_path)
     (commands,) = (rows for caption, rows in page.tables.items() if "Commands of 20 videos" in caption)
     for (origin, lifts), row in zip(LIFTS.items(), commands[1:], strict=True):
         theirs = binomtest(lifts, TOTAL).proportion_ci(method="wilson")
@@ -50,7 +50,7 @@ def test_shares_and_intervals_are_those_of_the_trials(tmp_path):
 
 
 def test_without_trials_the_page_says_how_to_get_them(tmp_path):
-    page = page_of(robot_section(read_trials(tmp_path), "w"), tmp_path)
+    page = page_of(robot_section(read_trials(tmp_path), "ab"), tmp_path)
     assert HOW_TO in page.text and not page.tables and not page.alts
 
 
@@ -60,7 +60,10 @@ def test_without_trials_the_page_says_how_to_get_them(tmp_path):
         "{",
         "[]",
         '{"trials": []}',
-        *(f'{{"weights": "w", "trials": [{row}]}}' for row in ('{"ycb_id": 2}', '{"trials": {"a": {}}}')),
+        *(
+            f'{{"weights": "w", "weights_sha256": "ab", "trials": [{row}]}}'
+            for row in ('{"ycb_id": 2}', '{"trials": {"a": {}}}')
+        ),
     ],
 )
 def test_a_damaged_file_is_one_clear_error(tmp_path, text):
@@ -70,10 +73,10 @@ def test_a_damaged_file_is_one_clear_error(tmp_path, text):
 
 
 def test_trials_are_read_as_they_were_written(tmp_path):
-    (tmp_path / FILE).write_text(json.dumps({"weights": "w", "trials": make_rows()}))
-    assert read_trials(tmp_path) == Trials("w", make_rows())
+    (tmp_path / FILE).write_text(json.dumps({"weights": "w", "weights_sha256": "ab", "trials": make_rows()}))
+    assert read_trials(tmp_path) == Trials("w", "ab", make_rows())
 
 
 def test_trials_of_other_weights_are_not_shown(tmp_path):
-    page = page_of(robot_section(Trials("<old>", make_rows()), "w"), tmp_path)
-    assert "of other weights, <old>" in page.text and not page.tables and not page.alts
+    page = page_of(robot_section(Trials("<old>", "cd", make_rows()), "ab"), tmp_path)
+    assert "of other weights (<old>, cd)" in page.text and not page.tables and not page.alts
