@@ -86,6 +86,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
     figures |= {"frames_unreadable": unreadable, "samples_per_s": rate}
     if alone is not None:
         figures |= {"inference_samples_per_s": alone, "share_of_inference_speed": rate / alone}
+    comparison = None
     if other is not None:
         comparison = compare(samples, other, config.eval.seed)
         figures |= flat(comparison)
@@ -96,7 +97,8 @@ def run(config, workdir: Path, input: str | None) -> dict:
         figures |= {f"official_{k}": v for k, v in _score(workdir / name, source, config.eval.vsd).items()}
     figures |= {"weights": path.name, "evaluate_s": time.monotonic() - start}
     if config.eval.report and jax.process_index() == 0:
-        write_evaluation_report(workdir, samples, source, TrainingMean.from_json(mean), figures, str(config))
+        report = (samples, source, TrainingMean.from_json(mean), figures, comparison, str(config))
+        write_evaluation_report(workdir, *report)
     return figures
 
 

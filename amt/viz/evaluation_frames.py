@@ -38,7 +38,7 @@ def frames_section(samples: Samples, source: DexYCB) -> Section:
         "object's box yellow with axes x red, y green, z blue, contact points pink.",
     )
     frames = tuple(
-        Frames(KINDS[kind], [_picture(samples, row, source) for row in rows[kind]]) for kind in KINDS if rows[kind]
+        Frames(KINDS[kind], [picture(samples, row, source) for row in rows[kind]]) for kind in KINDS if rows[kind]
     )
     return Section("frames", "Frames", words, frames=frames)
 
@@ -65,7 +65,8 @@ def frame_name(samples: Samples, row: int) -> str:
     return f"{place}, camera {samples.camera[row]}, frame {samples.frame[row]}"
 
 
-def _picture(samples: Samples, row: int, source: DexYCB) -> Picture:
+def picture(samples: Samples, row: int, source: DexYCB) -> Picture:
+    """One frame, read again from the data set, with its errors and where it lies."""
     image = decode(source[int(samples.index[row])]["color"])
     relative, aligned, absolute = (
         float(errors[row].mean())

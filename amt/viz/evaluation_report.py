@@ -1,7 +1,8 @@
 """`report.html` of an evaluation: what was measured, beside what others report and what predicting the means gives."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from amt.evaluation.samples import FILE as TABLE
 from amt.evaluation.samples import Samples
 from amt.evaluation.summary import summarise
 from amt.viz.breakdown_sections import breakdown_section, groups_section, motion_section, speed_section
+from amt.viz.comparison_section import comparison_section
 from amt.viz.evaluation_frames import frames_section
 from amt.viz.hand_sections import joints_section, mean_errors_mm, pck_section
 from amt.viz.measures import HAND, Figures, known, measures_table, put
@@ -25,9 +27,16 @@ COLLAPSED = 0.3  # spread ratio below which predictions differ too little from f
 
 
 def write_evaluation_report(
-    workdir: Path, samples: Samples, source: DexYCB, mean: TrainingMean, figures: Figures, configuration: str
+    workdir: Path,
+    samples: Samples,
+    source: DexYCB,
+    mean: TrainingMean,
+    figures: Figures,
+    comparison: Mapping[str, Any] | None,
+    configuration: str,
 ) -> None:
-    """Writes the page into `workdir`; `figures` are those of evaluate.json. The robot's trials there are part of it.
+    """Writes the page into `workdir`; `figures` are those of evaluate.json, `comparison` that of comparison.json. The
+    robot's trials there are part of it.
 
     Raises: UserError where these are damaged.
     """
@@ -45,6 +54,7 @@ def write_evaluation_report(
             joints_section(theirs, figures),
             breakdown_section(figures),
             groups_section(figures),
+            *([comparison_section(comparison, samples, source)] if comparison else []),
             frames_section(samples, source),
             objects_section(samples, figures),
             motion_section(figures),
@@ -65,7 +75,7 @@ def write_robot_report(workdir: Path, source: DexYCB, mean: TrainingMean, config
         same = {"root": str(source.root.resolve()), "split": source.split, "part": source.part}
         same["weights_sha256"] = trials.weights_sha256
         if samples.about.items() >= same.items():
-            return write_evaluation_report(workdir, samples, source, mean, summarise(samples), configuration)
+            return write_evaluation_report(workdir, samples, source, mean, summarise(samples), None, configuration)
     EvaluationPage(
         title=f"{trials.weights} on {source.root.name}: the robot",
         lead=f"Videos of {source.root.name}, split {source.split}, part {source.part}; weights "

@@ -23,8 +23,10 @@ class Measure(NamedTuple):
 HAND = (
     Measure("joints, absolute", "absolute_mpjpe_mm"),
     Measure("joints, root-relative", "mpjpe_mm", "mean_mpjpe_mm"),
-    Measure("likewise, the side given", "given_side_mpjpe_mm", "mean_mpjpe_mm"),
-    Measure("likewise, beside the mean turned by the crop's true roll", "mpjpe_mm", "mean_aligned_mpjpe_mm"),
+    Measure("joints, root-relative, the side given", "given_side_mpjpe_mm", "mean_mpjpe_mm"),
+    Measure(
+        "joints, root-relative, beside the mean turned by the crop's true roll", "mpjpe_mm", "mean_aligned_mpjpe_mm"
+    ),
     Measure("joints, aligned (PA)", "pa_mpjpe_mm", "mean_skeleton_pa_mpjpe_mm"),
     Measure("distance of the wrist", "wrist_depth_mm"),
     Measure("joints in the image, label box at 224 px", "error_2d_px", "mean_error_2d_px", "px"),

@@ -63,7 +63,7 @@ def samples(source):
 @pytest.fixture(scope="module")
 def text(samples, source, tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
-    report.write_evaluation_report(folder, samples, source, MEAN, FIGURES, f"weights: {EVIL}")
+    report.write_evaluation_report(folder, samples, source, MEAN, FIGURES, None, f"weights: {EVIL}")
     return (folder / report.FILE).read_text()
 
 
@@ -155,7 +155,7 @@ def test_the_robots_page_holds_all_that_the_folder_has(samples, source, tmp_path
     other.save(tmp_path / TABLE)
     report.write_robot_report(tmp_path, source, MEAN, "")
     assert "Beside published results" not in Page((tmp_path / report.FILE).read_text()).tables
-    report.write_evaluation_report(tmp_path, other, source, MEAN, FIGURES, "")
+    report.write_evaluation_report(tmp_path, other, source, MEAN, FIGURES, None, "")
     page = Page((tmp_path / report.FILE).read_text())
     assert "Lifted, by object" not in page.tables and "is of other weights" in page.text
 
