@@ -1,5 +1,6 @@
 """Where errors come from: by what is hidden, by distance, by object, subject, camera; motion, collapse and speed."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -86,7 +87,9 @@ def motion_section(figures: Figures) -> Section:
 def speed_section(figures: Figures) -> Section:
     """How fast the evaluation ran, on which devices."""
     device = jax.devices()[0]
-    where = f"{len(jax.devices())} x {device.device_kind}" + ("" if device.platform != "cpu" else ", the processor")
+    where = f"{os.cpu_count()} processor cores"
+    if device.platform != "cpu":
+        where = f"{len(jax.devices())} x {device.device_kind} and {where}"
     words = (
         f"On {where}. Frames are read, seen and compared at the same time; compiling counts where the cache is empty.",
     )

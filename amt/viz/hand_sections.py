@@ -68,7 +68,7 @@ def pck_section(samples: Samples, theirs: JointErrors, figures: Figures) -> Sect
         "PCK: the share of joints that are nearer to their label than a threshold, all frames and joints together, the "
         "wrist too, as in DexYCB's toolkit. AUC: the area below the curve, 1 at best.",
     )
-    tables = measures_table("AUC", AREAS, figures, "training mean, mean skeleton")
+    tables = measures_table("Areas below the curves", AREAS, figures, "training mean, mean skeleton")
     return Section("pck", "How near the joints are", words, tables, charts)
 
 

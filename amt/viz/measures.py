@@ -23,6 +23,7 @@ class Measure(NamedTuple):
 HAND = (
     Measure("joints, absolute", "absolute_mpjpe_mm"),
     Measure("joints, root-relative", "mpjpe_mm", "mean_mpjpe_mm"),
+    Measure("joints, root-relative, median of the frames", "median_mpjpe_mm"),
     Measure("joints, root-relative, the side given", "given_side_mpjpe_mm", "mean_mpjpe_mm"),
     Measure(
         "joints, root-relative, beside the mean turned by the crop's true roll", "mpjpe_mm", "mean_aligned_mpjpe_mm"
@@ -30,6 +31,7 @@ HAND = (
     Measure("joints, aligned (PA)", "pa_mpjpe_mm", "mean_skeleton_pa_mpjpe_mm"),
     Measure("distance of the wrist", "wrist_depth_mm"),
     Measure("joints in the image, label box at 224 px", "error_2d_px", "mean_error_2d_px", "px"),
+    Measure("joints in the image within 0.1 of the label box", "pck_2d_share", "mean_pck_2d_share", "%"),
     Measure("hand found", "hand_found_share", "", "%"),
     Measure("side right, decided for a video", "side_right_share", "", "%"),
     Measure("side right, frame by frame", "still_side_right_share", "", "%"),
@@ -44,7 +46,9 @@ OBJECTS = (
     Measure("ADD-S", "add_s_mm", "mean_add_s_mm"),
     Measure("ADD-S below 0.1 diameters", "add_s_recall", "mean_add_s_recall", "%"),
     Measure("MSSD", "mssd_mm", "mean_mssd_mm"),
+    Measure("MSSD, average recall of BOP's limits", "mssd_recall", "mean_mssd_recall", "%"),
     Measure("MSPD", "mspd_px", "mean_mspd_px", "px"),
+    Measure("MSPD, average recall of BOP's limits", "mspd_recall", "mean_mspd_recall", "%"),
 )
 CONTACTS = (
     Measure("kind right", "contact_kind_right_share", "commonest_contact_kind_share", "%"),
@@ -54,7 +58,7 @@ CONTACTS = (
 
 
 AREAS = tuple(
-    Measure(f"{words}, {span}", f"{name}pck_auc_{limits}", baseline and f"{baseline}pck_auc_{limits}", "", 3)
+    Measure(f"AUC, {words}, {span}", f"{name}pck_auc_{limits}", baseline and f"{baseline}pck_auc_{limits}", "", 3)
     for limits, span in (("50mm", "0 to 50 mm"), ("20_50mm", "20 to 50 mm"))
     for words, name, baseline in (
         ("root-relative", "", "mean_"),

@@ -68,7 +68,7 @@ def test_every_joint_has_its_error():
 def test_areas_stand_beside_the_baselines():
     figures = FIGURES | {"pa_pck_auc_50mm": 0.81234, "mean_skeleton_pa_pck_auc_50mm": 0.5, "absolute_pck_auc_50mm": 0.2}
     (areas,) = pck_section(SAMPLES, THEIRS, figures).tables
-    assert areas.rows == [("absolute, 0 to 50 mm", "0.200", "–"), ("aligned, 0 to 50 mm", "0.812", "0.500")]
+    assert areas.rows == [("AUC, absolute, 0 to 50 mm", "0.200", "–"), ("AUC, aligned, 0 to 50 mm", "0.812", "0.500")]
 
 
 def test_the_area_in_a_caption_is_that_of_the_figures():
