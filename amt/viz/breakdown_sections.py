@@ -84,8 +84,8 @@ def motion_section(figures: Figures) -> Section:
     return Section("motion", "Motion and collapse", words, tables)
 
 
-def speed_section(figures: Figures) -> Section:
-    """How fast the evaluation ran, on which devices."""
+def speed_section(figures: Figures) -> tuple[Section, ...]:
+    """How fast the evaluation ran, on which devices; none where that was not measured."""
     device = jax.devices()[0]
     where = f"{os.cpu_count()} processor cores"
     if device.platform != "cpu":
@@ -93,7 +93,8 @@ def speed_section(figures: Figures) -> Section:
     words = (
         f"On {where}. Frames are read, seen and compared at the same time; compiling counts where the cache is empty.",
     )
-    return Section("speed", "Speed", words, measures_table("Speed", SPEED, figures, ""))
+    tables = measures_table("Speed", SPEED, figures, "")
+    return (Section("speed", "Speed", words, tables),) if tables else ()
 
 
 def in_order(groups: Sequence[Group]) -> list[Group]:

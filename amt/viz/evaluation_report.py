@@ -59,7 +59,7 @@ def write_evaluation_report(
             objects_section(samples, figures),
             motion_section(figures),
             robot_section(read_trials(workdir), sha256),
-            speed_section(figures),
+            *speed_section(figures),
             *official_section(figures),
             every_figure(figures),
         ),

@@ -48,10 +48,10 @@ def official_section(figures: Figures) -> tuple[Section, ...]:
 
 
 def every_figure(figures: Figures) -> Section:
-    """All numbers of evaluate.json, folded; names inside names are joined by dots."""
+    """All numbers, folded; names inside names are joined by dots."""
     rows = [(name, number(value, 4)) for name, value in _flat(figures)]
-    table = Table("evaluate.json", ("name", "value"), rows)
-    return Section("figures", "Every figure", tables=(table,), folded=f"{len(rows)} figures of evaluate.json")
+    table = Table("By the names in evaluate.json", ("name", "value"), rows)
+    return Section("figures", "Every figure", tables=(table,), folded=f"{len(rows)} figures")
 
 
 def _flat(figures: Figures, prefix: str = "") -> Iterator[tuple[str, float]]:

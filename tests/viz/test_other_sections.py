@@ -44,4 +44,4 @@ def test_official_scores_are_those_of_the_files():
 def test_every_figure_is_listed_by_its_full_name():
     section = every_figure({"a": 1.5, "weights": "w", "b": {"c": {"d": 2}}, "e": float("nan"), "flag": True})
     assert section.tables[0].rows == [("a", "1.5000"), ("b.c.d", "2.0000"), ("e", "–")]
-    assert section.folded == "3 figures of evaluate.json"
+    assert section.folded == "3 figures"
