@@ -23,6 +23,7 @@ from amt.viz.sections import UNKNOWN, EvaluationPage, Section, Table
 
 FILE = "report.html"
 DEXYCB_SEQUENCES = 1000
+FEW = 20  # recordings, below which drawing them again says too little
 COLLAPSED = 0.3  # spread ratio below which predictions differ too little from frame to frame
 
 
@@ -42,12 +43,13 @@ def write_evaluation_report(
     """
     name, sha256 = samples.about["weights"], samples.about["weights_sha256"]
     differences, theirs = protocol_differences(source, samples), mean_errors_mm(samples, mean)
+    recordings = len(np.unique(np.stack([samples.subject, samples.sequence]), axis=1).T)
     data = f"{source.root.name}, split {source.split}, part {source.part}"
     EvaluationPage(
         title=f"{name} on {source.root.name}",
         lead=f"{len(samples)} frames of {len(np.unique(samples.clip))} videos of {data}; weights {sha256}. Every frame "
         "on its own, found by the weights themselves: no box, no side, no place is given. Brackets: 95% intervals.",
-        warnings=warnings(figures, differences),
+        warnings=warnings(figures, differences, recordings),
         sections=(
             summary_section(figures, differences),
             pck_section(samples, theirs, figures),
@@ -128,11 +130,13 @@ def summary_section(figures: Figures, differences: Sequence[str]) -> Section:
     return Section("summary", "Summary", tables=tables)
 
 
-def warnings(figures: Figures, differences: Sequence[str]) -> list[str]:
+def warnings(figures: Figures, differences: Sequence[str], recordings: int) -> list[str]:
     """What a reader has to know before the numbers."""
     notes = []
     if differences:
         notes.append(f"Not comparable with published results: {', '.join(differences)}.")
+    if recordings < FEW:
+        notes.append(f"Of {recordings} recordings only: intervals come out too narrow, differences may be chance.")
     if figures["pa_mpjpe_mm"] >= figures["mean_skeleton_pa_mpjpe_mm"]:
         notes.append("The aligned error is not below that of the mean skeleton: the hand's shape was not learned.")
     if figures["mpjpe_mm"] >= figures["mean_mpjpe_mm"]:

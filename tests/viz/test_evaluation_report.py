@@ -57,7 +57,7 @@ def samples(source):
         "part": "test",
     }
     rows = table(3, 7)
-    return dataclasses.replace(rows, about=rows.about | about, sequence=np.full(21, EVIL))
+    return dataclasses.replace(rows, about=rows.about | about, sequence=np.char.add(EVIL, rows.sequence))
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_names_are_escaped(page, text):
 
 def test_what_is_not_dexycb_is_not_compared(page):
     warning = "Not comparable with published results: the data set has 5 of DexYCB's 1000 sequences."
-    assert warning in page.text
+    assert warning in page.text and "Of 3 recordings only" in page.text
     ours = page.tables["Beside published results"][1][-1]
     assert ours.startswith("not comparable: the data set has 5")
 
@@ -134,9 +134,11 @@ def test_only_all_of_s0_test_compares(source, samples, monkeypatch, tmp_path):
     ],
 )
 def test_what_is_wrong_is_said_first(change, words):
-    assert not report.warnings(FIGURES, [])
-    (note,) = report.warnings(FIGURES | change, [])
+    assert not report.warnings(FIGURES, [], 20)
+    (note,) = report.warnings(FIGURES | change, [], 20)
     assert words in note
+    (note,) = report.warnings(FIGURES, [], 19)
+    assert "Of 19 recordings only" in note
 
 
 def test_the_robots_page_holds_all_that_the_folder_has(samples, source, tmp_path, monkeypatch):
