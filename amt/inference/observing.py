@@ -107,24 +107,28 @@ def misplaced(
     rng: np.random.Generator,
     depth: float,
     angle: float,
-) -> Observation:
-    """What was seen in a video [t,...], as if hand and object had been seen elsewhere, each by a constant error.
+    count: int,
+) -> list[Observation]:
+    """What was seen in a video [t,...], `count` times as if hand and object had been seen elsewhere.
 
-    Distances from the camera are scaled by exp of a normal number of deviation `depth`, directions turned by a normal
-    rotation vector of deviation `angle`, radians; `qpos` follows. A network sees what it learned from better than what
-    is new: a policy that learns from the former should know what the latter will be like.
+    Distances of either from the camera are scaled by exp of a normal number of deviation `depth`, directions turned by
+    a normal rotation vector of deviation `angle`, radians, the same in all frames; `qpos` follows. A network sees what
+    it learned from better than what is new: a policy that learns from the former should know what the latter is like.
     """
-    camera = np.asarray(seen.camera_position, np.float64)
+    camera, valid = np.asarray(seen.camera_position, np.float64), np.asarray(seen.valid)
+    fit = first_fit(robot, np.asarray(seen.joints), valid)
 
     def moved(points: np.ndarray) -> np.ndarray:
         turn = Rotation.from_rotvec(rng.normal(0, angle, 3)).as_matrix() * np.exp(rng.normal(0, depth))
         origin = camera.reshape(len(camera), *[1] * (points.ndim - 2), 3)
         return ((np.asarray(points, np.float64) - origin) @ turn.T + origin).astype(np.float32)
 
-    joints, position = moved(seen.joints), moved(seen.object_position)
-    valid = np.asarray(seen.valid)
-    qpos = followed(robot, np.where(valid[:, None, None], joints, 0), valid, home)
-    return seen.replace(joints=joints, object_position=position, qpos=qpos)
+    def variant() -> Observation:
+        joints, position = moved(seen.joints), moved(seen.object_position)
+        qpos = followed(robot, np.where(valid[:, None, None], joints, 0), valid, home, fit)
+        return seen.replace(joints=joints, object_position=position, qpos=qpos)
+
+    return [variant() for _ in range(count)]
 
 
 def nearest(valid: Bool[np.ndarray, " t"]) -> Int[np.ndarray, " t"]:
@@ -133,17 +137,25 @@ def nearest(valid: Bool[np.ndarray, " t"]) -> Int[np.ndarray, " t"]:
     return there[np.abs(np.arange(len(valid))[:, None] - there[None]).argmin(1)]
 
 
+def first_fit(robot: Robot, joints: Float[np.ndarray, "t 21 3"], valid: Bool[np.ndarray, " t"]) -> HandFit:
+    """How the hand lies in the robot's, by the first `FIT_FRAMES` frames that have one."""
+    return fit_hand(robot, joints[np.flatnonzero(valid)[:FIT_FRAMES]], 1.0)
+
+
 def followed(
-    robot: Robot, joints: Float[np.ndarray, "t 21 3"], valid: Bool[np.ndarray, " t"], q: Float[np.ndarray, " 22"]
+    robot: Robot,
+    joints: Float[np.ndarray, "t 21 3"],
+    valid: Bool[np.ndarray, " t"],
+    q: Float[np.ndarray, " 22"],
+    fit: HandFit | None = None,
 ) -> Float[np.ndarray, "t 22"]:
     """Retargeting frame by frame (`amt.robot.streaming`) from where the robot stands; base frame, radians.
 
-    How the hand lies in the robot's comes from the first `FIT_FRAMES` frames that have one.
+    How the hand lies in the robot's is that of `first_fit`, unless it is given.
     """
-    seen = np.flatnonzero(valid)
-    fit = fit_hand(robot, joints[seen[:FIT_FRAMES]], 1.0)
+    fit = jax.tree.map(jnp.asarray, fit or first_fit(robot, joints, valid))
     rate = np.asarray(robot.max_velocity / 30.0, np.float32)
-    args = (joints[seen[0]], joints, valid, jax.tree.map(jnp.asarray, fit), np.asarray(q, np.float32), rate)
+    args = (joints[np.flatnonzero(valid)[0]], joints, valid, fit, np.asarray(q, np.float32), rate)
     return np.asarray(_followed(robot, *args))
 
 

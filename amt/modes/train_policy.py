@@ -109,10 +109,9 @@ def varied(config, learned: list[Video]) -> list[PolicyBatch]:
         for number, video in enumerate(learned):
             batch = to_batch(video, config.actions.num_steps)
             rng = np.random.default_rng((config.seed, number))
-            errors = (config.train.depth_error, config.train.angle_error)
-            for _ in range(config.train.variants):
-                seen = misplaced(robot, video.seen, video.lesson.home, rng, *errors)
-                made.append(batch.replace(seen=seen))
+            errors = (config.train.depth_error, config.train.angle_error, config.train.variants)
+            others = misplaced(robot, video.seen, video.lesson.home, rng, *errors)
+            made += [batch.replace(seen=seen) for seen in others]
             made.append(batch)
             progress.update(1)
     return made

@@ -39,8 +39,7 @@ def test_what_is_misplaced_is_nearer_or_aside_and_keeps_its_form():
     fields |= {"joints": joints, "camera_position": camera, "object_position": joints[:, 9]}
     seen = Observation(**fields | {"valid": np.ones(1, bool)})
     distances, angles = [], []
-    for _ in range(40):
-        made = misplaced(load_robot(), seen, np.zeros(22), rng, 0.05, 0.02)
+    for made in misplaced(load_robot(), seen, np.zeros(22), rng, 0.05, 0.02, 40):
         a, b = joints[0] - camera[0], np.asarray(made.joints[0]) - camera[0]
         scale = np.linalg.norm(b, axis=-1) / np.linalg.norm(a, axis=-1)
         np.testing.assert_allclose(scale, scale[0], rtol=1e-5)
