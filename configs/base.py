@@ -242,7 +242,7 @@ def evaluate() -> dict:
         "report": True,  # also report.html, to be read in a browser
         "seed": 0,  # of the bootstrap
         "against": "",  # the --workdir of an earlier evaluation of the same data, to compare with frame by frame
-        "measure_inference": False,  # also times the network alone, on frames in memory, and compares
+        "measure_inference": False,  # also times the network alone, on some frames in memory, and evaluation beside it
         "robot": False,  # how often the robot lifts what the human lifted, instead of what perception gets wrong
         "films": 3,  # robot: of the last origin's lifts and of its failures, so many each, beside the human's video
         "official": False,  # also writes the DexYCB toolkit's result files of every frame, and scores them

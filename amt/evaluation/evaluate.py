@@ -29,7 +29,7 @@ from amt.structs import Prediction
 
 READERS, SCORERS = 2, 2  # threads
 AHEAD = 2  # videos that are read before they are needed
-RATE_FRAMES = 256  # in memory, on which inference alone is timed
+SPEED_TURNS, SPEED_VIDEOS = 2, 2  # in which evaluation and the network alone are timed
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -124,27 +124,40 @@ def see(predictor: Predictor, video: Video) -> Seen:
     return Seen(*predictor.both_sides(video.images, K, found), found)
 
 
-def inference_rate(
-    predictor: Predictor,
-    source: DexYCB,
-    clips: list[range],
-    reading: Reading,
-) -> float:
-    """Frames per second of `see` alone, on the first `RATE_FRAMES` or so, which are in memory; compiled before."""
-    videos, count = [], 0
-    for clip in _numbered(source, clips):
-        video, _ = _load(source, reading, clip, every=False)
-        if video is not None:
-            videos.append(video)
-            count += len(video.samples)
-        if count >= RATE_FRAMES:
-            break
-    groups = list(grouped(videos, reading.batch_size))
-    see(predictor, groups[0])
-    start = time.monotonic()
-    for group in groups:
-        see(predictor, group)
-    return count / (time.monotonic() - start)
+def speeds(
+    predictor: Predictor, source: DexYCB, clips: list[range], measure: Measure, reading: Reading
+) -> dict[str, float]:
+    """Frames per second of `see` alone, on frames in memory, and its time over that of `evaluate`, by the clock and by
+    the processor's.
+
+    They take turns, after one that compiles, over the same `SPEED_VIDEOS` of each turn: what else the machine does
+    meets both alike.
+    """
+    turns = [clips[:1], *(clips[k : k + SPEED_VIDEOS] for k in range(0, SPEED_TURNS * SPEED_VIDEOS, SPEED_VIDEOS))]
+    frames, alone, whole = 0, np.zeros(2), np.zeros(2)
+    for turn in filter(None, turns):
+        loaded = [_load(source, reading, clip, every=False)[0] for clip in _numbered(source, turn)]
+        groups = list(grouped((video for video in loaded if video is not None), reading.batch_size))
+        times = [_now()]
+        for group in groups:
+            see(predictor, group)
+        times.append(_now())
+        evaluate(predictor, source, turn, measure, reading, lambda _: None)
+        times.append(_now())
+        if turn is not turns[0]:
+            frames += sum(len(group.samples) for group in groups)
+            alone, whole = alone + times[1] - times[0], whole + times[2] - times[1]
+    by_clock, by_processor = (alone / whole).tolist()
+    return {
+        "inference_samples_per_s": frames / float(alone[0]),
+        "share_of_inference_speed": by_clock,
+        "share_of_inference_processor_time": by_processor,
+    }
+
+
+def _now() -> Float[np.ndarray, " 2"]:
+    """Seconds of the clock, and of this process's processor time."""
+    return np.array([time.monotonic(), time.process_time()])
 
 
 def ahead(pool: Executor, f: Callable[[S], T], items: Iterable[S], depth: int) -> Iterator[T]:

@@ -21,7 +21,7 @@ from amt.evaluation import official
 from amt.evaluation.baseline import TrainingMean
 from amt.evaluation.columns import Measure
 from amt.evaluation.comparison import compare, flat, load_other, table
-from amt.evaluation.evaluate import Reading, chosen_clips, evaluate, inference_rate
+from amt.evaluation.evaluate import Reading, chosen_clips, evaluate, speeds
 from amt.evaluation.gathering import gather, share
 from amt.evaluation.samples import FILE, Samples, with_motion
 from amt.evaluation.summary import summarise
@@ -63,7 +63,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
     measure = Measure(source, TrainingMean.from_json(mean), predictor, about)
     clips = share(chosen_clips(source, config.eval.max_samples))
     reading = Reading(config.eval.batch_size, config.data.min_visible_share, Quarantine(workdir, jax.process_index()))
-    alone = inference_rate(predictor, source, clips, reading) if config.eval.measure_inference else None
+    measured = speeds(predictor, source, clips, measure, reading) if config.eval.measure_inference else {}
     count = sum(len(clip) for clip in clips)
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -83,9 +83,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
     if jax.process_index() == 0:
         samples.save(workdir / FILE)
     figures = {**summarise(samples, config.eval.seed), **_attention(predictor, source, samples)}
-    figures |= {"frames_unreadable": unreadable, "samples_per_s": rate}
-    if alone is not None:
-        figures |= {"inference_samples_per_s": alone, "share_of_inference_speed": rate / alone}
+    figures |= {"frames_unreadable": unreadable, "samples_per_s": rate, **measured}
     comparison = None
     if other is not None:
         comparison = compare(samples, other, config.eval.seed)
