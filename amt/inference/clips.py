@@ -88,7 +88,7 @@ def _digest(params: dict) -> bytes:
     """Of what sees: a policy beside it changes nothing."""
     made = hashlib.sha256()
     for path, x in jax.tree_util.tree_leaves_with_path({k: v for k, v in params.items() if k != "policy"}):
-        made.update(jax.tree_util.keystr(path).encode() + np.asarray(x).tobytes())
+        made.update(jax.tree_util.keystr(path).encode() + (np.asarray(x) + 0.0).tobytes())  # -0 is 0
     return made.digest()
 
 
