@@ -106,6 +106,10 @@ def test_the_loss_is_the_objective_of_the_rollout_and_its_slope_the_differences(
     assert scalars["rollout_clipped_share"] == scalars["rollout_not_finite_share"] == 0
 
 
+def test_the_configuration_weighs_terms_as_descent_does():
+    assert CONFIG.rollout.weights.to_dict() == objective.WEIGHTS
+
+
 def test_each_rollout_is_clipped_alone_and_a_broken_one_teaches_nothing(graded, tasks, commands):
     whole = graded(commands, tasks, np.float32(1e9), np.float32(1))[1]
     norms = np.linalg.norm(np.asarray(whole).reshape(2, -1), axis=1) * 2  # of two windows' mean
