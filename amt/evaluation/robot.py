@@ -69,7 +69,7 @@ def wilson(count: float, total: int) -> tuple[float, float]:
     p, z2 = count / total, Z95**2
     middle = (p + z2 / (2 * total)) / (1 + z2 / total)
     half = Z95 * np.sqrt(p * (1 - p) / total + z2 / (4 * total**2)) / (1 + z2 / total)
-    return float(middle - half), float(middle + half)
+    return max(float(middle - half), 0.0), min(float(middle + half), 1.0)
 
 
 def _slip(played, objects: Float[np.ndarray, "n 3"]) -> float:
