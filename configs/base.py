@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
             "seed": 0,  # of parameters, shuffling and augmentation
             "compilation_cache_dir": "~/.cache/amt/jax",  # $JAX_COMPILATION_CACHE_DIR wins
             "mesh": {"data": -1, "fsdp": 1, "tensor": 1},  # devices along each axis; -1 takes what is left
-            "distributed": {  # training by several processes, usually one a host (docs/training.md)
+            "distributed": {  # training and evaluation by several processes, usually one a host (docs/training.md)
                 "enabled": False,
                 "coordinator": "",  # HOST:PORT of process 0; empty: found by jax (Slurm, GKE, TPU pods)
                 "num_processes": 0,  # 0: found by jax
