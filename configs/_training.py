@@ -72,6 +72,7 @@ def train() -> dict:
             "reprojection": 0.2,
             "object_position": 0.2,
             "object_place": 0.2,
+            "object_heatmap": 0.05,
             "object_rotation": 0.1,
             "object_class": 0.02,
             "object_confidence": 0.05,

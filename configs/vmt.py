@@ -14,7 +14,7 @@ from configs import base
 # Terms of what it does not predict: heatmaps, stages of the hand, its angles and vertices, the side, a finder.
 NOT_ITS = (
     *("keypoint_depth", "keypoint_heatmap", "hand_keypoints", "hand_corrected", "hand_refined", "hand_rotation"),
-    *("hand_vertices", "hand_side", "physics_joint_limits", "physics_penetration"),
+    *("hand_vertices", "hand_side", "object_heatmap", "physics_joint_limits", "physics_penetration"),
     *("finder_heatmap", "finder_place", "finder_side", "finder_presence"),
 )
 

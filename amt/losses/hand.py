@@ -25,7 +25,18 @@ def keypoint_losses(keypoints: Keypoints, batch: Batch) -> dict[str, Float[Array
     uv, scale = _places(batch), _scale(batch)
     depth = (batch.joints_3d[..., 2] - batch.joints_3d[:, :1, 2]) / scale[:, None]
     valid = batch.joints_valid
-    h, w = keypoints.log_heatmaps.shape[2:]
+    cross_entropy = heatmap_cross_entropy(keypoints.log_heatmaps, uv).mean(-1)
+    return {
+        "keypoint_place": masked_mean(jnp.abs(keypoints.uv - uv).sum(-1).mean(-1), valid),
+        "keypoint_depth": masked_mean(jnp.abs(keypoints.depth - depth).mean(-1), valid),
+        "keypoint_scale": masked_mean(jnp.abs(jnp.log(keypoints.scale) - jnp.log(scale)), valid),
+        "keypoint_heatmap": masked_mean(cross_entropy, valid),
+    }
+
+
+def heatmap_cross_entropy(log_heatmaps: Float[Array, "b n h w"], uv: Float[Array, "b n 2"]) -> Float[Array, "b n"]:
+    """Against blurred places `uv` in crop sides; one outside the heatmap counts as on its border."""
+    h, w = log_heatmaps.shape[2:]
 
     def soft_target(x, n):
         cells = cell_centers(n)
@@ -33,13 +44,7 @@ def keypoint_losses(keypoints: Keypoints, batch: Batch) -> dict[str, Float[Array
         return jax.nn.softmax(-0.5 * ((cells[None, None] - x[..., None]) / width) ** 2, axis=-1)
 
     ty, tx = soft_target(uv[..., 1], h), soft_target(uv[..., 0], w)
-    cross_entropy = -jnp.einsum("bjh,bjw,bjhw->bj", ty, tx, keypoints.log_heatmaps).mean(-1)
-    return {
-        "keypoint_place": masked_mean(jnp.abs(keypoints.uv - uv).sum(-1).mean(-1), valid),
-        "keypoint_depth": masked_mean(jnp.abs(keypoints.depth - depth).mean(-1), valid),
-        "keypoint_scale": masked_mean(jnp.abs(jnp.log(keypoints.scale) - jnp.log(scale)), valid),
-        "keypoint_heatmap": masked_mean(cross_entropy, valid),
-    }
+    return -jnp.einsum("bnh,bnw,bnhw->bn", ty, tx, log_heatmaps)
 
 
 def _places(batch):

@@ -8,7 +8,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from amt.geometry import cameras, rotations
 from amt.losses.common import DECIMETRES, distance, masked_mean, smooth_l1
-from amt.losses.hand import reprojection
+from amt.losses.hand import heatmap_cross_entropy, reprojection
+from amt.models.keypoints import REACH
 from amt.models.objects import ObjectOutput
 from amt.structs import Batch
 
@@ -37,11 +38,13 @@ def match(cost: Float[Array, "b q n"], valid: Bool[Array, "b n"]) -> Int[Array, 
 def object_losses(
     out: ObjectOutput, wrist: Float[Array, "b 3"], batch: Batch, symmetries: Float[Array, "22 24 3 3"]
 ) -> dict[str, Float[Array, ""]]:
-    """Position, place in the image, rotation up to the primitive's symmetries, class and confidence of matched queries.
+    """Position, place in the image and its heatmap, rotation up to the primitive's symmetries, class and confidence of
+    matched queries.
 
     Positions are compared from the wrist, the predicted `wrist` and the label's: how far the hand is from the camera
     is the keypoints' to learn. Places are compared as those of joints (`reprojection`): a line of sight is worth more
-    than a depth, which is a guess. `symmetries` [id, 24, 3, 3]: rotations that leave an object's shape as it is.
+    than a depth, which is a guess. Heatmaps teach only of middles that lie on them. `symmetries` [id, 24, 3, 3]:
+    rotations that leave an object's shape as it is.
     """
     n = min(out.position.shape[1], batch.object_valid.shape[1])
     ids, valid, pose = batch.object_ids[:, :n], batch.object_valid[:, :n], batch.object_pose[:, :n]
@@ -67,10 +70,15 @@ def object_losses(
     labelled = batch.hand_visible & ~batch.shows_left
     centers = jnp.where(valid[..., None], pose[..., 3], jnp.asarray([[[0.0, 0, 1]]]))
     pixels = cameras.project(centers, batch.K)
-    return {
+    terms = {
         "object_position": masked_mean(smooth, valid),
         "object_place": reprojection(out.position[rows, chosen], pixels, batch.K, valid, batch.image.shape[1]),
         "object_rotation": masked_mean(candidates.min(-1), valid),
         "object_class": masked_mean(classes, valid),
         "object_confidence": masked_mean(confidence, labelled),
     }
+    if out.log_heatmaps is None:
+        return terms
+    uv = (pixels + 0.5) / batch.image.shape[1]
+    inside = valid & ((uv > -REACH) & (uv < 1 + REACH)).all(-1)
+    return terms | {"object_heatmap": masked_mean(heatmap_cross_entropy(out.log_heatmaps[rows, chosen], uv), inside)}

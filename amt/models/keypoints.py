@@ -41,6 +41,12 @@ def cell_centers(n: int) -> Float[Array, " n"]:
     return (jnp.arange(n, dtype=jnp.float32) + 0.5) / n * (1 + 2 * REACH) - REACH
 
 
+def expected_place(p: Float[Array, "*n h w"]) -> Float[Array, "*n 2"]:
+    """Soft-argmax: the mean place, in crop sides, of probabilities over the heatmap cells."""
+    h, w = p.shape[-2:]
+    return jnp.stack([p.sum(-2) @ cell_centers(w), p.sum(-1) @ cell_centers(h)], axis=-1)
+
+
 class KeypointHead(nn.Module):
     """Heatmaps and depth maps from the tokens, the metric scale from the pooled token."""
 
@@ -52,12 +58,10 @@ class KeypointHead(nn.Module):
         maps = maps.reshape(b, h, w, 2, NUM_JOINTS).transpose(3, 0, 4, 1, 2)
         log_p = jax.nn.log_softmax(4.0 * maps[0].reshape(b, NUM_JOINTS, h * w), axis=-1)
         p = jnp.exp(log_p).reshape(b, NUM_JOINTS, h, w)
-        u = jnp.einsum("bjhw,w->bj", p, cell_centers(w))
-        v = jnp.einsum("bjhw,h->bj", p, cell_centers(h))
         depth = (p * maps[1]).sum((-2, -1)) + head(NUM_JOINTS)(features.cls_token)
         scale = jnp.exp(head(1)(features.cls_token)[:, 0] + MEAN_LOG_SCALE)
         depth = depth - depth[:, :1]
-        return Keypoints(jnp.stack([u, v], -1), depth, scale, log_p.reshape(b, NUM_JOINTS, h, w))
+        return Keypoints(expected_place(p), depth, scale, log_p.reshape(b, NUM_JOINTS, h, w))
 
 
 def to_camera(

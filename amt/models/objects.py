@@ -7,28 +7,37 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from amt.geometry import rotations
+from amt.models.encoder import ImageFeatures
 from amt.models.hand import IDENTITY_6D, HandFeatures
-from amt.models.keypoints import Keypoints, to_camera
-from amt.models.layers import BlockConfig, Dense, LayerNorm, head, through_blocks
+from amt.models.keypoints import UPSAMPLING, Keypoints, expected_place, to_camera
+from amt.models.layers import BlockConfig, Dense, LayerNorm, depth_to_space, head, through_blocks
 from amt.models.refiner import PixelAlignedRefiner, RefinerConfig
+
+CELL_DIM = 32  # channels in which a query is compared with a heatmap's cells
 
 
 @flax.struct.dataclass
 class ObjectOutput:
-    """`position`, `rotation` model to crop camera; `confidence` a logit; `classes` logits (index: YCB id)."""
+    """`position`, `rotation` model to crop camera; `confidence` a logit; `classes` logits (index: YCB id).
+
+    `log_heatmaps` say where each query's object has its middle, over the cells of `amt.models.keypoints`; VMT has none.
+    """
 
     position: Float[Array, "b q 3"]
     rotation: Float[Array, "b q 3 3"]
     confidence: Float[Array, "b q"]
     classes: Float[Array, "b q c"]
     tokens: Float[Array, "b q d"]
+    log_heatmaps: Float[Array, "b q h w"] | None = None
 
 
 class ObjectDecoder(nn.Module):
     """Learnable queries that attend to image tokens and hand tokens (Carion et al. 2020, DETR).
 
     A position is a place in the crop and a depth relative to the wrist's, made metric through K and the
-    hand's scale, then corrected by a pixel-aligned refiner.
+    hand's scale, then corrected by a pixel-aligned refiner. The place is the soft-argmax of a heatmap, which compares
+    the query with each cell (as masks are made in Cheng et al. 2021, MaskFormer), and what the query adds to it: an
+    object may lie outside the crop.
     """
 
     width: int
@@ -42,26 +51,35 @@ class ObjectDecoder(nn.Module):
     @nn.compact
     def __call__(
         self,
-        image_tokens: Float[Array, "b n d"],
-        fine: Float[Array, "b f f c"],
+        features: ImageFeatures,
         hand: HandFeatures,
         keypoints: Keypoints,
         K: Float[Array, "b 3 3"],
         image_size: int,
     ) -> ObjectOutput:
-        b = image_tokens.shape[0]
+        b = features.patch_tokens.shape[0]
         keypoints = jax.lax.stop_gradient(keypoints)
-        context = jnp.concatenate([Dense(self.width)(image_tokens), Dense(self.width)(hand.tokens)], axis=1)
+        context = jnp.concatenate([Dense(self.width)(features.patch_tokens), Dense(self.width)(hand.tokens)], axis=1)
         queries = self.param("queries", nn.initializers.normal(0.02), (self.num_queries, self.width))
         anchors = self.param("anchors", nn.initializers.normal(0.2), (self.num_queries, 2))
         x = jnp.broadcast_to(queries[None], (b, self.num_queries, self.width))
         x = LayerNorm()(through_blocks(self.block, self.depth, x, context)[-1])
         place, *rest = object_heads(x, self.head_dim, self.num_classes)
-        uv = 0.5 + anchors[None] + place[..., :2]
+        log_heatmaps = query_heatmaps(x, features.patch_grid)
+        uv = expected_place(jnp.exp(log_heatmaps)) + anchors[None] + place[..., :2]
         position = to_camera(uv, place[..., 2], keypoints.scale, K, image_size)
         refiner = PixelAlignedRefiner(self.refiner, image_size)
-        position = refiner(position, x, None, fine, K, keypoints.scale)
-        return ObjectOutput(position, *rest, x)
+        position = refiner(position, x, None, features.fine, K, keypoints.scale)
+        return ObjectOutput(position, *rest, x, log_heatmaps)
+
+
+def query_heatmaps(queries: Float[Array, "b q d"], grid: Float[Array, "b g g d"]) -> Float[Array, "b q h w"]:
+    """Log probabilities over the heatmap cells, about uniform at first. Called in a module's compact method."""
+    spread = Dense(CELL_DIM * UPSAMPLING**2, nn.initializers.normal(0.01), name="cells")(grid)
+    cells = depth_to_space(spread, UPSAMPLING)
+    b, h, w, _ = cells.shape
+    logits = jnp.einsum("bqc,bhwc->bqhw", Dense(CELL_DIM, name="looks")(queries), cells)
+    return jax.nn.log_softmax(logits.reshape(b, -1, h * w), axis=-1).reshape(b, -1, h, w)
 
 
 def object_heads(x: Float[Array, "b q d"], head_dim: int, num_classes: int) -> tuple[Array, Array, Array, Array]:

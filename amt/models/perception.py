@@ -66,7 +66,7 @@ class Perception(nn.Module):
         joints = refine(start, hand.tokens, points, features.fine, K, keypoints.scale)
         evidence = jnp.concatenate([features.cls_token, hand.tokens.mean(1)], axis=-1)
         right = Mlp((self.coarse_width,), 1, name="side")(evidence)[:, 0] * 5.0
-        objects = self.object_decoder(features.patch_tokens, features.fine, hand, keypoints, K, self.image_size)
+        objects = self.object_decoder(features, hand, keypoints, K, self.image_size)
         contacts = self.contact_decoder(hand, joints, objects.tokens, keypoints.scale)
         return PerceptionOutput(keypoints, points, coarse, hand, joints, right, objects, contacts)
 

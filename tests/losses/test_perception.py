@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from amt import losses
 from amt.data.ycb import OBJECTS
+from amt.geometry.cameras import project
 from amt.geometry.primitives import signed_distance
 from amt.models.contacts import ContactOutput
 from amt.models.finder import Found
@@ -81,7 +82,9 @@ def perfect(batch, seed=0):
     rotation = np.where(real[..., None, None], pose[..., :3], np.eye(3)).astype(f32)
     classes = np.where(np.arange(22) == ids[..., None], 20, 0).astype(f32)
     confidence = np.where(real, 20, -20).astype(f32)
-    objects = ObjectOutput(pose[..., 3], rotation, confidence, classes, np.zeros((n, QUERIES, 4), f32))
+    middles = (project(np.where(real[..., None], pose[..., 3], [0, 0, 1]), batch.K) + 0.5) / SIZE
+    maps = one_hot_maps(np.asarray(middles))
+    objects = ObjectOutput(pose[..., 3], rotation, confidence, classes, np.zeros((n, QUERIES, 4), f32), maps)
     touch = np.where(target.contacts_valid, 20, -20).astype(f32)
     nothing = np.zeros((n, QUERIES, 4), f32)
     contacts = ContactOutput(target.contacts, touch, nothing, nothing[..., :3], nothing)
@@ -98,7 +101,7 @@ def perfect_vmt(batch):
     out, _ = perfect(batch)
     k = out.keypoints
     hand = VmtHand(batch.joints_3d, k.uv[:, 0], k.scale, out.hand.confidence, batch.betas, out.hand.tokens)
-    return VmtOutput(hand, out.objects, out.contacts)
+    return VmtOutput(hand, out.objects.replace(log_heatmaps=None), out.contacts)
 
 
 def terms(out, found, batch):
@@ -158,10 +161,12 @@ def test_crops_of_a_left_hand_teach_the_side_alone(batch):
 def test_heatmap_terms_are_cross_entropies(batch):
     """Against uniform maps: log of the number of cells."""
     out, found = perfect(batch)
-    flat = np.full_like(out.keypoints.log_heatmaps, -np.log(CELLS**2))
-    values = terms(out.replace(keypoints=out.keypoints.replace(log_heatmaps=flat)), found, batch)
+    keypoints = out.keypoints.replace(log_heatmaps=np.full_like(out.keypoints.log_heatmaps, -np.log(CELLS**2)))
+    objects = out.objects.replace(log_heatmaps=np.full_like(out.objects.log_heatmaps, -np.log(CELLS**2)))
+    values = terms(out.replace(keypoints=keypoints, objects=objects), found, batch)
     assert values["keypoint_heatmap"] == pytest.approx(np.log(CELLS**2), rel=1e-5)
     assert values["finder_heatmap"] == pytest.approx(np.log(CELLS**2), rel=1e-5)
+    assert values["object_heatmap"] == pytest.approx(np.log(CELLS**2), rel=1e-5)
 
 
 def test_joint_errors_are_weighted_decimetres(batch):

@@ -7,11 +7,12 @@ import pytest
 
 from amt import hand as hand_model
 from amt.data.augmentation import AugmentConfig, augment
+from amt.geometry import cameras
 from amt.hand import skeleton
 from amt.models import factory
 from amt.models.encoder import PatchEncoder
 from amt.models.hand import CoarseHand, coordinate_frames, multi_coordinates
-from amt.models.keypoints import cell_centers, to_camera
+from amt.models.keypoints import cell_centers, expected_place, to_camera
 from amt.models.layers import BlockConfig
 from configs import base, demo
 from tests.samples import make_batch
@@ -73,6 +74,7 @@ def test_every_output_has_its_shape(config):
         "confidence": (b, q),
         "classes": (b, q, config.model.num_classes),
         "tokens": (b, q, d),
+        "log_heatmaps": (b, q, cells, cells),
     }
     assert vars(shapes(out.contacts)) == {
         "points": (b, c, 3),
@@ -241,6 +243,31 @@ def test_metric_depth_is_scale_times_focal_length_in_crop_sides():
 def test_heatmap_cells_cover_the_crop_and_a_margin():
     centers = np.asarray(cell_centers(24))
     assert centers[0] == pytest.approx(-0.1 + 1.2 / 48) and centers[-1] == pytest.approx(1.1 - 1.2 / 48)
+
+
+def test_soft_argmax_is_the_mean_place():
+    p = np.random.default_rng(0).dirichlet(np.ones(15), 4).reshape(2, 2, 3, 5).astype(np.float32)
+    rows, columns = np.asarray(cell_centers(3)), np.asarray(cell_centers(5))
+    v, u = (np.average(np.broadcast_to(x, p.shape), (2, 3), p) for x in (rows[:, None], columns))
+    np.testing.assert_allclose(expected_place(p), np.stack([u, v], -1), atol=1e-6)
+
+
+def test_an_object_is_placed_by_its_heatmap(model, variables, batch):
+    """The mean of a uniform heatmap is the crop's middle; cells that differ move objects across the view."""
+    cells = variables["params"]["perception"]["object_decoder"]["cells"]
+
+    def perceive(times):
+        changed = jax.tree.map(lambda x: x, variables)
+        changed["params"]["perception"]["object_decoder"]["cells"] = jax.tree.map(lambda x: times * x, cells)
+        return model.apply(changed, batch.image, batch.K, HAND, method="perceive").objects
+
+    uniform, peaked = perceive(0.0), perceive(3.0)
+    np.testing.assert_allclose(uniform.log_heatmaps, -np.log((SIZE // 4) ** 2), rtol=1e-4)
+    p = np.exp(np.asarray(peaked.log_heatmaps, np.float64))
+    np.testing.assert_allclose(p.sum((2, 3)), 1, rtol=1e-4)
+    shift = SIZE * (np.asarray(expected_place(p.astype(np.float32))) - 0.5)
+    moved = cameras.project(peaked.position, batch.K) - cameras.project(uniform.position, batch.K)
+    assert np.abs(shift).max() > 1 and np.corrcoef(shift.ravel(), np.asarray(moved).ravel())[0, 1] > 0.75
 
 
 def test_vertices_are_seen_from_22_frames():
