@@ -155,7 +155,8 @@ class HandClip:
     """Crops of t frames of a right hand, in order, for a policy; where not `valid` no hand was seen.
 
     `T_base_crop` takes the frame of each crop's camera to the robot's base. `qpos` is where the robot was when the
-    frame was seen, as commanded: the streamed retargeting of what was seen, radians in robot order.
+    frame was seen, as commanded: the streamed retargeting of what was seen, radians in robot order. `scale` says how
+    many times farther from the camera things are than they are seen (`amt.inference.grounding`).
     """
 
     image: UInt8[Array, "*batch t size size 3"]
@@ -163,6 +164,7 @@ class HandClip:
     T_base_crop: Float[Array, "*batch t 4 4"]
     qpos: Float[Array, "*batch t 22"]
     valid: Bool[Array, "*batch t"]
+    scale: Float[Array, "*batch t"]
 
 
 @flax.struct.dataclass

@@ -130,6 +130,8 @@ def rollout() -> dict:
         "perception_batch_size": 32,  # samples for the terms of perception, which stay on
         "clip_norm": 1.0,  # of the derivative of one rollout with respect to its commands, 1/radian
         "memory": 0.9,  # share of a derivative that is passed from one command to the one before
+        "displaced": 0.01,  # metres (deviation) that an object stands elsewhere than the lesson's: contacts are stiff,
+        # a derivative at one place says little of the places about it, and so they are averaged over updates
         "curriculum_steps": 500,  # updates until all of a window counts, contact is near and nothing is led
         "first_horizon": 0.5,  # share of a window that counts at first
         "reach_width": 0.04,  # metres, of contact from a distance at first; 0: none

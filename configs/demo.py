@@ -26,7 +26,7 @@ def demo(config: ConfigDict) -> None:
     config.train.loss.hand_confidence = 0.4  # choosing among guesses of the finder hangs on it
     config.train.update(steps=14_000, batch_size=32, learning_rate=8e-4, warmup_steps=300, weight_decay=0.02)
     # A small model learns objects late, and which queries are contacts later still.
-    config.train.loss.update(object_position=0.4, object_place=0.6, object_heatmap=0.15)
+    config.train.loss.update(object_position=0.4, object_place=0.6, object_heatmap=0.3, object_class=0.2)
     config.train.loss.update(contact_point=0.1, contact_confidence=0.2, contact_kind=0.05)
     # A few epochs are too few for dropout, and for schedules that take 50.
     config.train.blocks.dropout = 0.0

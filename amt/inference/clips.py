@@ -18,18 +18,19 @@ from amt.models.temporal import Observation
 from amt.structs import Camera, HandClip
 from amt.training.lessons import Lesson
 
-VERSION = 4  # of what is kept
+VERSION = 5  # of what is kept
 
 
 class Video(NamedTuple):
-    """`number` is that of `DexYCB.clips()`; `joints` [t,21,3] are as predicted, in the camera's frame; `seen` [t,...];
-    `times` in seconds.
+    """`number` is that of `DexYCB.clips()`; `joints` [t,21,3] are as predicted, in the camera's frame; `seen` [t,...],
+    rescaled by `scale` [t] (`HandClip`); `times` in seconds.
     """
 
     number: int
     lesson: Lesson
     times: np.ndarray
     joints: np.ndarray
+    scale: np.ndarray
     seen: Observation
 
 
@@ -62,11 +63,14 @@ def videos(
         kept = _read(path)
         report(1)
         if kept["valid"].any():
-            yield Video(number, lesson, kept.pop("times"), kept.pop("predicted"), Observation(**kept))
+            others = (kept.pop(name) for name in ("times", "predicted", "scale"))
+            yield Video(number, lesson, *others, Observation(**kept))
 
 
 def crops(observer: Observer, source: DexYCB, video: Video, frames: range) -> HandClip:
-    """The crops of some frames of a video, as the observer sees them; `qpos` is what it streamed."""
+    """The crops of some frames of a video, as the observer sees them; `qpos` is what it streamed, `scale` what it
+    found.
+    """
     clip = source.clips()[video.number]
     samples = [source[clip[k]] for k in frames]
     T_table_world = np.linalg.inv(source.T_world_table(clip).astype(np.float64))
@@ -81,7 +85,7 @@ def crops(observer: Observer, source: DexYCB, video: Video, frames: range) -> Ha
         video.lesson.mirrored,
     )
     part = slice(frames.start, frames.stop)
-    return made.replace(qpos=np.asarray(video.seen.qpos)[part], valid=valid[part])
+    return made.replace(qpos=np.asarray(video.seen.qpos)[part], valid=valid[part], scale=video.scale[part])
 
 
 def _digest(params: dict) -> bytes:
@@ -92,16 +96,16 @@ def _digest(params: dict) -> bytes:
     return made.digest()
 
 
-def _see(observer: Observer, source: DexYCB, clip: range, lesson: Lesson) -> dict[str, np.ndarray]:
-    samples, times, T_table_camera = recording(source, clip)
+def _see(observer: Observer, source: DexYCB, frames: range, lesson: Lesson) -> dict[str, np.ndarray]:
+    samples, times, T_table_camera = recording(source, frames)
     images = np.stack([decode(s["color"]) for s in samples])
     camera = Camera(samples[0]["K"], T_table_camera)
     prediction = observer.predictor(images, camera, is_left=bool(samples[0]["is_left"]))
     if not prediction.hand.valid.any():
-        return {"valid": np.zeros(len(clip), bool)}
-    seen, _ = observer(images, camera.K, T_table_camera, lesson.T_base_world, lesson.home, prediction)
+        return {"valid": np.zeros(len(frames), bool)}
+    seen, clip = observer(images, camera.K, T_table_camera, lesson.T_base_world, lesson.home, prediction)
     fields = {name: np.asarray(getattr(seen, name))[0] for name in Observation.__dataclass_fields__}
-    return fields | {"predicted": np.asarray(prediction.hand.joints), "times": times}
+    return fields | {"predicted": np.asarray(prediction.hand.joints), "times": times, "scale": clip.scale}
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

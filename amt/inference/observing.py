@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from amt.data.ycb import primitive_table
 from amt.errors import UserError
+from amt.inference.grounding import scales
 from amt.inference.predictor import Predictor
 from amt.models.perception import Amt
 from amt.models.policy import observe
@@ -42,7 +43,8 @@ class Observer:
     """`observer(images, K, T_world_camera, T_base_world, q, prediction)` -> `Observation`, `HandClip`, of one video.
 
     `T_base_world` maps the world, mirrored in x = 0 if the hand is a left one, to the robot's base. `q` is where the
-    robot stands at first. Each frame is looked at once more where the prediction sees the hand.
+    robot stands at first. Each frame is looked at once more where the prediction sees the hand; how far away it is is
+    corrected by what stands on the table, the base frame's z = 0 (`amt.inference.grounding`).
     """
 
     def __init__(self, predictor: Predictor):
@@ -50,9 +52,10 @@ class Observer:
         half = jnp.asarray(primitive_table()[0], jnp.float32)
 
         @jax.jit
-        def look(params, image, K, T_base_crop, qpos, valid):
-            out = predictor.model.apply({"params": params}, image, K, predictor.hand, method=Amt.perceive)
-            return observe(out, T_base_crop[None], half, qpos[None], valid[None])
+        def look(params, clip: HandClip):
+            out = predictor.model.apply({"params": params}, clip.image, clip.K, predictor.hand, method=Amt.perceive)
+            clip = jax.tree.map(lambda x: x[None], clip)
+            return observe(out, clip.T_base_crop, half, clip.qpos, clip.valid, clip.scale)
 
         self._look = look
 
@@ -73,6 +76,8 @@ class Observer:
         clip = self.crops(images, K, T_world_camera, T_base_world, joints, valid, is_left)
         clip = clip.replace(qpos=np.tile(np.asarray(q, np.float32), (len(images), 1)))
         seen = self.look(clip)
+        clip = clip.replace(scale=scales(seen))
+        seen = seen.rescaled(jnp.asarray(clip.scale)[None])
         clip = clip.replace(qpos=followed(self.robot, np.asarray(seen.joints[0]), valid, q))
         return seen.replace(qpos=jnp.asarray(clip.qpos)[None]), clip
 
@@ -87,17 +92,18 @@ class Observer:
         is_left: bool,
     ) -> HandClip:
         """Where a hand was seen with these joints (camera frame); in frames without one, where the nearest one was.
-        `qpos` is 0.
+        `qpos` is 0, `scale` 1.
         """
         every_K = np.tile(np.asarray(K, np.float64), (len(images), 1, 1))
         boxes = self.predictor.boxes(joints[nearest(valid)], every_K)
         crops = self.predictor.crops(images, every_K, boxes, np.full(len(images), is_left))
         T = crop_frames(T_base_world, T_world_camera, crops.R_crop_camera, is_left)
-        return HandClip(crops.image, crops.K, T, np.zeros((len(images), NUM_JOINTS), np.float32), valid)
+        nowhere, one = np.zeros((len(images), NUM_JOINTS), np.float32), np.ones(len(images), np.float32)
+        return HandClip(crops.image, crops.K, T, nowhere, valid, one)
 
     def look(self, clip: HandClip) -> Observation:
         """One look at every crop, [1,t]."""
-        return self._look(self.predictor.params, clip.image, clip.K, clip.T_base_crop, clip.qpos, clip.valid)
+        return self._look(self.predictor.params, clip)
 
 
 def misplaced(

@@ -39,12 +39,16 @@ def all_or_nothing(workdir: str | Path, names: Iterable[str]) -> Iterator[Path]:
 
 
 def write_trajectory(
-    path: str | Path, trajectory: Trajectory, prediction: Prediction, limits: Float[np.ndarray, "22 2"]
+    path: str | Path,
+    trajectory: Trajectory,
+    stamps: Float[np.ndarray, " T"],
+    prediction: Prediction,
+    limits: Float[np.ndarray, "22 2"],
 ) -> None:
     """Writes a .npz: the commands (names as in `Trajectory`), `joint_limits` and the predictions behind them.
 
     `hand_*`, `object_*` and `contact_*` are the fields of `HandPose`, `ObjectPoses` and `Contacts`, in the
-    camera frame.
+    camera frame, of the frames at `frame_time`, which are `stamps` (seconds).
     """
     parts = {"hand": prediction.hand, "object": prediction.objects, "contact": prediction.contacts}
     fields = {
@@ -55,6 +59,7 @@ def write_trajectory(
     np.savez_compressed(
         path,
         time=np.asarray(trajectory.time),
+        frame_time=np.asarray(stamps),
         qpos=np.asarray(trajectory.qpos),
         valid=np.asarray(trajectory.valid),
         names=np.array(trajectory.names),

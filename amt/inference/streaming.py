@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from amt.data.ycb import primitive_table
+from amt.inference.grounding import Ground, next_ground
 from amt.inference.observing import FIT_FRAMES, crop_frames
 from amt.inference.predictor import Predictor
 from amt.models.perception import Amt
@@ -54,7 +55,7 @@ class PolicyStream:
         self.T_base_world = np.asarray(T_base_world, np.float64)
         self.rate = np.asarray(self.robot.max_velocity / streaming.FPS, np.float32)
         self.command = np.asarray(q, np.float32)
-        self.box, self.joints, self.follower, self.fit = None, [], None, None
+        self.box, self.joints, self.follower, self.fit, self.ground = None, [], None, None, Ground()
         self.cache = policy.empty_cache(1)
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"]) -> Commands:
@@ -67,13 +68,18 @@ class PolicyStream:
         return Commands(np.asarray(chunk), valid, prediction, seen)
 
     def look(self, image: UInt8[np.ndarray, "h w 3"]) -> tuple[Observation, Prediction]:
-        """What is seen in the next frame, [1,1,...] and [1,...]; the robot is where it was commanded last."""
+        """What is seen in the next frame, [1,1,...] and [1,...]; the robot is where it was commanded last.
+
+        Things are as far away as what stood on the table until now says.
+        """
         predictor, K = self.predictor, self.K[None]
         one, self.box = predictor.track(image, self.K, self.is_left, self.box, lambda: predictor.find(image[None]))
         crop = predictor.crops(image[None], K, predictor.boxes(one.hand.joints, K), np.array([self.is_left]))
         T = crop_frames(self.T_base_world, self.T_world_camera[None], crop.R_crop_camera, self.is_left)
         hand = (predictor.params, predictor.hand, crop.image, crop.K, T[None], self.command[None, None])
-        return _look(predictor.model, *hand, one.hand.valid[None]), one
+        seen = jax.device_get(_look(predictor.model, *hand, one.hand.valid[None]))
+        self.ground = next_ground(self.ground, seen, 0)
+        return seen.rescaled(np.full((1, 1), self.ground.scale, np.float32)), one
 
     def _follow(self, joints: Float[np.ndarray, "21 3"]) -> None:
         """Streamed retargeting of one more frame with a hand (base frame)."""
@@ -89,7 +95,8 @@ class PolicyStream:
 @functools.partial(jax.jit, static_argnames="model")
 def _look(model: Amt, params, hand, image, K, T_base_crop, qpos, valid) -> Observation:
     out = model.apply({"params": params}, image, K, hand, method=Amt.perceive)
-    return observe(out, T_base_crop, jnp.asarray(primitive_table()[0], jnp.float32), qpos, valid)
+    half = jnp.asarray(primitive_table()[0], jnp.float32)
+    return observe(out, T_base_crop, half, qpos, valid, jnp.ones(valid.shape))
 
 
 @functools.partial(jax.jit, static_argnames="policy")

@@ -8,11 +8,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from amt.geometry import cameras, rotations
 from amt.losses.common import DECIMETRES, distance, masked_mean, smooth_l1
-from amt.losses.hand import heatmap_cross_entropy, reprojection
+from amt.losses.hand import NEAREST, heatmap_cross_entropy, reprojection
 from amt.models.keypoints import REACH
 from amt.models.objects import ObjectOutput
 from amt.structs import Batch
 
+HELD = 1e3  # cost of giving the first query to another object than the grasped one, or that one to another query
 BATCH_AXES = ("data", "fsdp")  # of the mesh, over which samples are split
 
 
@@ -43,11 +44,17 @@ def object_losses(
 
     Positions are compared from the wrist, the predicted `wrist` and the label's: how far the hand is from the camera
     is the keypoints' to learn. Places are compared as those of joints (`reprojection`): a line of sight is worth more
-    than a depth, which is a guess. Heatmaps teach only of middles that lie on them. `symmetries` [id, 24, 3, 3]:
-    rotations that leave an object's shape as it is.
+    than a depth, which is a guess. Objects whose middle lies beside the heatmaps are not in the crop: no query is asked
+    for them, as what cannot be seen would teach to guess. The first query is the grasped object's (`Batch.grasped`),
+    the others are given to the rest by `match`: what the hand holds is then learned as one thing, as a joint is, and
+    known as such. `symmetries` [id, 24, 3, 3]: rotations that leave an object's shape as it is.
     """
     n = min(out.position.shape[1], batch.object_valid.shape[1])
-    ids, valid, pose = batch.object_ids[:, :n], batch.object_valid[:, :n], batch.object_pose[:, :n]
+    ids, pose = batch.object_ids[:, :n], batch.object_pose[:, :n]
+    ahead = batch.object_valid[:, :n] & (pose[..., 2, 3] > NEAREST)
+    pixels = cameras.project(jnp.where(ahead[..., None], pose[..., 3], jnp.asarray([[[0.0, 0, 1]]])), batch.K)
+    uv = (pixels + 0.5) / batch.image.shape[1]
+    valid = ahead & ((uv > -REACH) & (uv < 1 + REACH)).all(-1)
     predicted = out.position - jax.lax.stop_gradient(wrist)[:, None]
     offset = pose[..., 3] - batch.joints_3d[:, :1]
     gap = jnp.abs(predicted[:, :, None] - offset[:, None]).sum(-1) * DECIMETRES
@@ -57,6 +64,8 @@ def object_losses(
     # Places decide: queries that specialise in places learn sooner than queries that specialise in classes.
     named = log_classes[rows[:, :, None], jnp.arange(q)[None, :, None], ids[:, None]]
     cost = gap - 0.1 * (named + jax.nn.log_sigmoid(out.confidence)[..., None])
+    held = jnp.arange(n)[None] == batch.grasped[:, None]
+    cost += jnp.where((jnp.arange(q) == 0)[None, :, None] != held[:, None], HELD, 0.0)
     chosen = match(cost, valid)
 
     error = distance(predicted[rows, chosen], offset) * DECIMETRES
@@ -68,8 +77,6 @@ def object_losses(
     real = jnp.zeros((b, q)).at[rows, chosen].set(valid.astype(jnp.float32))
     confidence = optax.sigmoid_binary_cross_entropy(out.confidence, real).mean(-1)
     labelled = batch.hand_visible & ~batch.shows_left
-    centers = jnp.where(valid[..., None], pose[..., 3], jnp.asarray([[[0.0, 0, 1]]]))
-    pixels = cameras.project(centers, batch.K)
     terms = {
         "object_position": masked_mean(smooth, valid),
         "object_place": reprojection(out.position[rows, chosen], pixels, batch.K, valid, batch.image.shape[1]),
@@ -79,6 +86,4 @@ def object_losses(
     }
     if out.log_heatmaps is None:
         return terms
-    uv = (pixels + 0.5) / batch.image.shape[1]
-    inside = valid & ((uv > -REACH) & (uv < 1 + REACH)).all(-1)
-    return terms | {"object_heatmap": masked_mean(heatmap_cross_entropy(out.log_heatmaps[rows, chosen], uv), inside)}
+    return terms | {"object_heatmap": masked_mean(heatmap_cross_entropy(out.log_heatmaps[rows, chosen], uv), valid)}

@@ -90,9 +90,9 @@ class Dense(nn.Module):
         return y.astype(x.dtype).reshape(*x.shape[:-1], self.features)
 
 
-def head(features: int, bias: float = 0.0) -> Dense:
+def head(features: int, bias: float = 0.0, name: str | None = None) -> Dense:
     """An output layer that starts near its bias: normal(0.01)."""
-    return Dense(features, nn.initializers.normal(0.01), nn.initializers.constant(bias))
+    return Dense(features, nn.initializers.normal(0.01), nn.initializers.constant(bias), name=name)
 
 
 class LayerNorm(nn.Module):

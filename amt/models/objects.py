@@ -20,7 +20,8 @@ CELL_DIM = 32  # channels in which a query is compared with a heatmap's cells
 class ObjectOutput:
     """`position`, `rotation` model to crop camera; `confidence` a logit; `classes` logits (index: YCB id).
 
-    `log_heatmaps` say where each query's object has its middle, over the cells of `amt.models.keypoints`; VMT has none.
+    The first query's is the object that the hand holds, or is about to (`amt.losses.objects`). `log_heatmaps` say where
+    each query's object has its middle, over the cells of `amt.models.keypoints`; VMT has none.
     """
 
     position: Float[Array, "b q 3"]
@@ -36,8 +37,8 @@ class ObjectDecoder(nn.Module):
 
     A position is a place in the crop and a depth relative to the wrist's, made metric through K and the
     hand's scale, then corrected by a pixel-aligned refiner. The place is the soft-argmax of a heatmap, which compares
-    the query with each cell (as masks are made in Cheng et al. 2021, MaskFormer), and what the query adds to it: an
-    object may lie outside the crop.
+    the query with each cell (as masks are made in Cheng et al. 2021, MaskFormer), and what the query adds to it. What
+    the object is, and how it is turned, is read from the tokens there too: attention alone finds them late.
     """
 
     width: int
@@ -64,9 +65,11 @@ class ObjectDecoder(nn.Module):
         anchors = self.param("anchors", nn.initializers.normal(0.2), (self.num_queries, 2))
         x = jnp.broadcast_to(queries[None], (b, self.num_queries, self.width))
         x = LayerNorm()(through_blocks(self.block, self.depth, x, context)[-1])
-        place, *rest = object_heads(x, self.head_dim, self.num_classes)
         log_heatmaps = query_heatmaps(x, features.patch_grid)
-        uv = expected_place(jnp.exp(log_heatmaps)) + anchors[None] + place[..., :2]
+        p = jnp.exp(log_heatmaps)
+        x = x + head(self.width, name="there")(pooled(p, features.patch_grid))
+        place, *rest = object_heads(x, self.head_dim, self.num_classes)
+        uv = expected_place(p) + anchors[None] + place[..., :2]
         position = to_camera(uv, place[..., 2], keypoints.scale, K, image_size)
         refiner = PixelAlignedRefiner(self.refiner, image_size)
         position = refiner(position, x, None, features.fine, K, keypoints.scale)
@@ -78,8 +81,15 @@ def query_heatmaps(queries: Float[Array, "b q d"], grid: Float[Array, "b g g d"]
     spread = Dense(CELL_DIM * UPSAMPLING**2, nn.initializers.normal(0.01), name="cells")(grid)
     cells = depth_to_space(spread, UPSAMPLING)
     b, h, w, _ = cells.shape
-    logits = jnp.einsum("bqc,bhwc->bqhw", Dense(CELL_DIM, name="looks")(queries), cells)
+    logits = 4.0 * jnp.einsum("bqc,bhwc->bqhw", Dense(CELL_DIM, name="looks")(queries), cells)
     return jax.nn.log_softmax(logits.reshape(b, -1, h * w), axis=-1).reshape(b, -1, h, w)
+
+
+def pooled(p: Float[Array, "b q h w"], grid: Float[Array, "b g g d"]) -> Float[Array, "b q d"]:
+    """The mean of the tokens whose cells a heatmap lies on."""
+    b, q, h, w = p.shape
+    share = p.reshape(b, q, h // UPSAMPLING, UPSAMPLING, w // UPSAMPLING, UPSAMPLING).sum((3, 5))
+    return jnp.einsum("bqgk,bgkd->bqd", share, grid)
 
 
 def object_heads(x: Float[Array, "b q d"], head_dim: int, num_classes: int) -> tuple[Array, Array, Array, Array]:

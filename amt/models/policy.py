@@ -12,7 +12,6 @@ from amt.models.temporal import MODALITIES, KeysValues, Observation, TemporalFus
 from amt.models.vmt import VmtOutput
 from amt.structs import Actions
 
-NEAR = 0.1  # metres from the hand that cost an object as much as a factor of e in its confidence
 NUM_SIZED = 22  # rows of a table of half extents: no object, and YCB's 21
 
 
@@ -63,13 +62,15 @@ def observe(
     half_extents: Float[Array, "22 3"],
     qpos: Float[Array, "b t 22"],
     valid: Bool[Array, "b t"],
+    scale: Float[Array, "b t"],
 ) -> Observation:
     """What the policy is given of b x t crops of right hands, perceived in this order.
 
     `T_base_camera` takes the frame of the crop's camera, in which perception answers, to the robot's base; all geometry
-    goes through it. `half_extents` are those of each YCB id, metres (`amt.data.ycb.primitive_table`). Tokens are the
-    mean of the hand's, and means of the objects' and contacts' weighed by their confidence. The object is the query
-    that is surest and nearest to the hand; its size is the mean over the classes as likely as they are.
+    goes through it, after distances from the camera were multiplied by `scale`. `half_extents` are those of each YCB
+    id, metres (`amt.data.ycb.primitive_table`). Tokens are the mean of the hand's, and means of the objects' and
+    contacts' weighed by their confidence. The object is the first query's (`amt.models.objects`); its size is the mean
+    over the classes as likely as they are.
     """
 
     def frames(x: Array) -> Array:
@@ -78,27 +79,21 @@ def observe(
     out = jax.tree.map(frames, out)
     R, origin = T_base_camera[..., :3, :3], T_base_camera[..., :3, 3]
     objects = out.objects
-    away = jnp.linalg.norm(objects.position - out.joints.mean(-2, keepdims=True), axis=-1)
-    best = (jax.nn.log_sigmoid(objects.confidence) - away / NEAR).argmax(-1)
-
-    def chosen(x: Float[Array, "b t q *rest"]) -> Float[Array, "b t *rest"]:
-        index = best.reshape(*best.shape, *[1] * (x.ndim - 2))
-        return jnp.take_along_axis(x, index, axis=2)[:, :, 0]
-
-    likely = jax.nn.softmax(chosen(objects.classes)[..., 1:NUM_SIZED], axis=-1)
-    return Observation(
+    likely = jax.nn.softmax(objects.classes[:, :, 0, 1:NUM_SIZED], axis=-1)
+    seen = Observation(
         hand=out.hand.tokens.mean(2),
         objects=_mean(objects.tokens, objects.confidence),
         contacts=_mean(out.contacts.tokens, out.contacts.confidence),
         joints=exactly("btij,btnj->btni", R, out.joints) + origin[..., None, :],
-        object_position=exactly("btij,btj->bti", R, chosen(objects.position)) + origin,
-        object_rotation=exactly("btij,btjk->btik", R, chosen(objects.rotation)),
+        object_position=exactly("btij,btj->bti", R, objects.position[:, :, 0]) + origin,
+        object_rotation=exactly("btij,btjk->btik", R, objects.rotation[:, :, 0]),
         object_half=jnp.einsum("btc,ci->bti", likely, half_extents[1:NUM_SIZED]),
-        object_confidence=jax.nn.sigmoid(chosen(objects.confidence)),
+        object_confidence=jax.nn.sigmoid(objects.confidence[:, :, 0]),
         camera_position=origin,
         qpos=qpos,
         valid=valid,
     )
+    return seen.rescaled(scale)
 
 
 def _mean(tokens: Float[Array, "b t q d"], confidence: Float[Array, "b t q"]) -> Float[Array, "b t d"]:

@@ -58,6 +58,12 @@ class Observation:
 
         return jax.tree.map(blank, self).replace(qpos=self.qpos, valid=self.valid)
 
+    def rescaled(self, scale: Float[Array, "b t"]) -> "Observation":
+        """With hand and object so many times as far from the camera."""
+        origin, scale = self.camera_position, scale[..., None]
+        joints = origin[..., None, :] + scale[..., None] * (self.joints - origin[..., None, :])
+        return self.replace(joints=joints, object_position=origin + scale * (self.object_position - origin))
+
 
 @flax.struct.dataclass
 class KeysValues:

@@ -1,6 +1,7 @@
-"""`--mode=demo`: `predict` on the embedded clip, whose camera is known."""
+"""`--mode=demo`: `predict` on the embedded clip, whose camera is known, with the clip's object before the robot."""
 
 import json
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from amt.inference.intrinsics import make_camera
 from amt.inference.video import open_clip
 from amt.modes import predict
 from amt.modes.common import check_workdir
+
+NO_POLICY = "the weights have no policy: the commands are retargeting alone, and there is no object before the robot"
 
 
 def run(config, workdir: Path, input: str | None) -> dict:
@@ -19,7 +22,18 @@ def run(config, workdir: Path, input: str | None) -> dict:
     with resources.as_file(resources.files("amt.inference").joinpath("assets")) as assets:
         source = open_clip(assets / "demo_clip.mp4", max_frames=config.predict.max_frames or None)
         camera = make_camera(*clip_camera(assets), source.width, source.height, config.camera.horizontal_fov)
-        return predict.process(source, camera, config, workdir)
+        return predict.process(source, camera, config, workdir, _trial(config, assets / "demo_clip.json"))
+
+
+def _trial(config, path: Path):
+    """Of weights that have a policy."""
+    from amt.models import weights
+    from amt.modes.trial import Trial
+
+    if "policy" in weights.load(weights.resolve(config.predict.checkpoint))[1]:
+        return Trial.read(path)
+    print(NO_POLICY, file=sys.stderr)
+    return None
 
 
 def clip_camera(assets: Path) -> tuple[list, list]:

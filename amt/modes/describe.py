@@ -145,7 +145,9 @@ def _policy(config, perceived: Any) -> Subject:
     model = build_policy(config.fusion, config.actions, config.train.blocks.to_dict())
     shapes = ((1, 1, 4, 4), (NUM_SIZED, 3), (1, 1, NUM_JOINTS))
     others = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    seen = jax.eval_shape(observe, perceived, *others, jax.ShapeDtypeStruct((1, 1), jnp.bool_))
+    seen = jax.eval_shape(
+        observe, perceived, *others, *(jax.ShapeDtypeStruct((1, 1), t) for t in (jnp.bool_, jnp.float32))
+    )
     component = config.train.component
     runs = config.train.stage in POLICY_STAGES and component.split("/")[0] in ("all", "policy")
     return Subject(

@@ -6,7 +6,7 @@ directory changes only when all files are there.
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +24,12 @@ from amt.viz.pages import Picture
 from amt.viz.report import Report, write_report
 
 if TYPE_CHECKING:
-    from amt.robot import Replay, Robot
+    from amt.modes.trial import Trial
+    from amt.robot import Replay, Robot, SceneObject
 
 FILES = {
     "trajectory.npz": "commands, joint limits and all predictions as arrays",
-    "commands.csv": "one row a frame: time, validity, 22 joint position targets in radians",
+    "commands.csv": "one row a command: time, validity, 22 joint position targets in radians",
     "overlay.mp4": "what was seen, drawn on the frames",
     "replay.mp4": "the robot following the commands in MuJoCo",
     "report.html": "this page",
@@ -62,8 +63,11 @@ def run(config, workdir: Path, input: str | None) -> dict:
     return process(source, clip_camera, config, workdir)
 
 
-def process(source: Source, clip_camera: ClipCamera, config, workdir: Path) -> dict:
-    """The way from an opened clip to the files, as `run`; also for the demo's clip."""
+def process(source: Source, clip_camera: ClipCamera, config, workdir: Path, trial: "Trial | None" = None) -> dict:
+    """The way from an opened clip to the files, as `run`; also for the demo's clip.
+
+    Commands come from retargeting; given a `trial` from the policy of the weights, and the replay has its object.
+    """
     smoother, is_left = make_smoother(config.predict), known_side(config.predict)
     seconds = Seconds()
     with all_or_nothing(workdir, FILES) as folder:
@@ -73,7 +77,6 @@ def process(source: Source, clip_camera: ClipCamera, config, workdir: Path) -> d
             from amt.robot import build_scene, load_robot, replay, retarget
 
             robot = load_robot(config.retarget.side)
-            scene = build_scene(robot=robot, timestep=config.replay.substep, meshes=config.replay.meshes)
             predictor = load_predictor(config.predict.checkpoint)
             expected = weights.architecture(config.to_dict())
             weights.check_architecture(predictor.settings, expected, str(weights.resolve(config.predict.checkpoint)))
@@ -91,15 +94,25 @@ def process(source: Source, clip_camera: ClipCamera, config, workdir: Path) -> d
                 smoothness=config.retarget.smoothness,
                 steps=config.retarget.iterations,
             ).replace(time=stamps)
+        shown, objects = prediction, []  # what is seen at the time of each command, what stands before the robot
+        if trial:
+            from amt.modes.trial import act, at, lift
+
+            with seconds("act"):
+                side = float(prediction.hand.is_left[prediction.hand.valid].mean()) > 0.5
+                trajectory, frames = act(source, predictor, clip_camera.camera, trial, side)
+            shown, objects = at(prediction, frames), [trial.placed]
         with seconds("replay"):
+            scene = build_scene(objects, robot, timestep=config.replay.substep, meshes=config.replay.meshes)
             played = replay(trajectory, scene)
-        figures = measure(source, prediction, trajectory, played, robot, config)
-        write_trajectory(folder / "trajectory.npz", trajectory, prediction, robot.limits)
+        figures = measure(source, stamps, prediction, shown, trajectory, played, robot, config)
+        figures |= lift(played, trial.placed) if trial else {}
+        write_trajectory(folder / "trajectory.npz", trajectory, stamps, prediction, robot.limits)
         write_commands(folder / "commands.csv", trajectory)
         with seconds("overlay"):
             overlay = film_overlay(folder, source, prediction, figures["frames_per_s"])
         with seconds("render"):
-            stills, note = film_replay(folder, played, trajectory, prediction, robot, config.replay)
+            stills, note = film_replay(folder, played, trajectory, shown, robot, config.replay, objects)
         figures["replay_film"] = bool(stills)
         figures |= {f"{stage}_s": value for stage, value in seconds.items()}
         figures["total_s"] = sum(seconds.values())
@@ -171,9 +184,19 @@ def see(source: Source, predictor, camera, is_left: bool | None = None) -> tuple
 
 
 def measure(
-    source: Source, prediction: Prediction, trajectory: Trajectory, played: "Replay", robot: "Robot", config
+    source: Source,
+    stamps: np.ndarray,
+    prediction: Prediction,
+    shown: Prediction,
+    trajectory: Trajectory,
+    played: "Replay",
+    robot: "Robot",
+    config,
 ) -> dict[str, Any]:
-    """Figures of sight, commands and replay; commands outside the limits are never written."""
+    """Figures of sight, commands and replay; commands outside the limits are never written.
+
+    `prediction` is of the frames at `stamps`, `shown` what is seen at the time of each command.
+    """
     from amt.robot import mirrors, retarget_errors
 
     hand, valid = prediction.hand, np.asarray(prediction.hand.valid)
@@ -182,13 +205,13 @@ def measure(
     if not (np.isfinite(qpos).all() and margin >= 0):
         raise RuntimeError(f"commands leave the joint limits by {-margin:.3g} rad")
     T_world_camera = prediction.camera.T_world_camera
-    errors = retarget_errors(trajectory, hand, robot, config.retarget.scale, T_world_camera=T_world_camera)
+    errors = retarget_errors(trajectory, shown.hand, robot, config.retarget.scale, T_world_camera=T_world_camera)
     seen = prediction.objects.valid & valid[:, None]
     return {
         "input": str(source.path),
         "frames": len(valid),
-        "duration_s": float(trajectory.time[-1]),
-        "frames_per_s": rate(np.asarray(trajectory.time), source.fps),
+        "duration_s": float(stamps[-1]),
+        "frames_per_s": rate(stamps, source.fps),
         "width_px": source.width,
         "height_px": source.height,
         "hand_found_share": float(valid.mean()),
@@ -222,7 +245,13 @@ def film_overlay(folder: Path, source: Source, prediction: Prediction, fps: floa
 
 
 def film_replay(
-    folder: Path, played: "Replay", trajectory: Trajectory, prediction: Prediction, robot: "Robot", settings
+    folder: Path,
+    played: "Replay",
+    trajectory: Trajectory,
+    prediction: Prediction,
+    robot: "Robot",
+    settings,
+    objects: Sequence["SceneObject"],
 ) -> tuple[list[Picture], str]:
     """The film's stills, or none and the line that says why."""
     from amt.robot import RenderUnavailable
@@ -234,6 +263,7 @@ def film_replay(
     try:
         with Progress(replay_frames(played, fps), "replay frames") as progress:
             look = {"width": settings.width, "height": settings.height, "robot": robot, "meshes": settings.meshes}
+            look["objects"] = objects
             path = folder / "replay.mp4"
             pictures = replay_film(path, played, trajectory, prediction, fps=fps, update=progress.update, **look)
     except RenderUnavailable as error:

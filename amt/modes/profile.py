@@ -11,42 +11,28 @@ from amt.data.mixed import find_roots, open_mixed
 from amt.data.quarantine import Quarantine
 from amt.errors import UserError
 from amt.evaluation import trace
-from amt.models.factory import frozen_parameters
+from amt.modes import train, train_physics, train_policy
 from amt.modes.common import Progress
-from amt.modes.train import (
-    build_model,
-    check_perception,
-    fresh_params,
-    make_feed,
-    network,
-    objective,
-    optimizer_config,
-    transform_config,
-)
 from amt.training import sharding
 from amt.training.optimizer import make_optimizer
-from amt.training.step import create_state, make_train_step, perception_loss
+from amt.training.step import create_state, make_train_step
 
 
 def run(config, workdir: Path, input: str | None) -> dict:
-    """`profile.warmup` steps, then `profile.steps` with a trace below `workdir`/trace; weights are random.
+    """`profile.warmup` steps, then `profile.steps` with a trace below `workdir`/trace.
 
+    Weights of stages 1a and 1b are random, perception's of stage 2 and all of stage 3 are those of `train.start_from`.
     Raises `UserError` without a data set, as training does.
     """
     steps = config.profile.steps
     if min(steps, config.profile.warmup) < 1:
         raise UserError(f"config.profile.steps={steps}, warmup={config.profile.warmup}: expected at least 1 of each")
-    check_perception(config)
-    model, _ = build_model(config)
-    source = open_mixed(find_roots(config.data.root), config.data.split, config.data.part)
-    mesh, component = sharding.make_mesh(**config.mesh), config.train.component
-    quarantine = Quarantine(workdir, jax.process_index())
-    feed = make_feed(config, source, transform_config(config, network(config)), mesh, quarantine)
-    chosen, hand = optimizer_config(config, len(source)), jax.tree.map(jnp.asarray, hand_model.load())
-    optimizer = make_optimizer(chosen, component, frozen_parameters(model))
-    state = create_state(fresh_params(config, model, hand), optimizer, mesh, config.train.sigma_reparam, component)
-    loss = perception_loss(model, objective(config, len(source)), hand, config.seed)
-    step = make_train_step(loss, optimizer, chosen.ema_decay, state, mesh, feed.prepare, chosen.accumulation)
+    train.check_stage(config)
+    made, component = _learning(config, workdir), config.train.component
+    feed, chosen = made.feed, made.optimizer
+    optimizer = make_optimizer(chosen, component, made.frozen)
+    state = create_state(made.params, optimizer, made.mesh, config.train.sigma_reparam, component)
+    step = make_train_step(made.loss, optimizer, chosen.ema_decay, state, made.mesh, feed.prepare, chosen.accumulation)
     fed = feed.place(next(feed.iterator))
     start = time.perf_counter()
     compiled = step.lower(state, fed).compile()
@@ -88,3 +74,17 @@ def run(config, workdir: Path, input: str | None) -> dict:
         "trace": str(folder),
         "open_with": f"pip install xprof==2.24.2; xprof --logdir={folder}; or vm.trace.json.gz in ui.perfetto.dev",
     }
+
+
+def _learning(config, workdir: Path) -> train.Learning:
+    """What the configured stage trains."""
+    quarantine = Quarantine(workdir, jax.process_index())
+    if config.train.stage == "2":
+        return train_policy.learning(config, train_policy.prepare(config, workdir))
+    if config.train.stage == "3":
+        return train_physics.learning(config, train_physics.prepare(config, workdir), quarantine)
+    model, _ = train.build_model(config)
+    source = open_mixed(find_roots(config.data.root), config.data.split, config.data.part)
+    hand = jax.tree.map(jnp.asarray, hand_model.load())
+    params = train.fresh_params(config, model, hand)
+    return train.learning(config, sharding.make_mesh(**config.mesh), model, source, hand, params, quarantine)

@@ -6,7 +6,9 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +34,7 @@ from amt.training.checkpoint import Checkpoints
 from amt.training.feed import Feed, augmented_feed, cached_feed, host_feed
 from amt.training.loop import LoopConfig, make_average, train
 from amt.training.optimizer import OptimizerConfig
-from amt.training.step import Objective, TrainState, init_params, perception_loss
+from amt.training.step import Loss, Objective, TrainState, init_params, perception_loss
 from amt.training.stopping import StopRequest
 
 STAGES = ("1a", "1b", "2", "3")
@@ -40,6 +42,20 @@ FLOAT8_CAPABILITY = 8.9  # of NVIDIA GPUs, from Ada and Hopper on
 VALIDATION_SAMPLES = 512
 MEAN_SAMPLES = 4000  # of the training set, for the baseline
 AUTO = "auto"  # train.batch_size: planned from the devices' memory
+
+
+class Learning(NamedTuple):
+    """What the train step of a stage is made of, what feeds it and what it starts from.
+
+    Parameters whose path is `frozen` do not learn.
+    """
+
+    mesh: jax.sharding.Mesh
+    loss: Loss
+    feed: Feed
+    optimizer: OptimizerConfig
+    params: dict
+    frozen: Callable[[str], bool] | None = None
 
 
 def transform_config(config, component: str = "all") -> TransformConfig:
@@ -65,9 +81,8 @@ def run(config, workdir: Path, input: str | None) -> dict:
     mesh = sharding.make_mesh(**config.mesh)
     config = _planned(config, mesh, workdir)
     hand = jax.tree.map(jnp.asarray, hand_model.load())
-    learned = transform_config(config, network(config))
-    feed = make_feed(config, source, learned, mesh, quarantine)
     params, fresh = first_params(config, model, hand, backbone)
+    made = learning(config, mesh, model, source, hand, params, quarantine)
     val = open_mixed(roots, config.data.split, "val")
     held_out = list(eval_batches(val, transforms, config.eval.batch_size, VALIDATION_SAMPLES, quarantine))
     if fresh:
@@ -75,19 +90,8 @@ def run(config, workdir: Path, input: str | None) -> dict:
     taught = _contacts_taught(config, source, fresh)
     perceive = perceiver(model, hand)
     start = time.monotonic()
-    state, scores, averaged = learn(
-        config,
-        workdir,
-        settings,
-        mesh,
-        perception_loss(model, objective(config, len(source)), hand, config.seed),
-        feed,
-        validation(model, perceive, held_out),
-        optimizer_config(config, len(source)),
-        params,
-        frozen_parameters(model),
-        pictures(perceive, held_out),
-    )
+    validate, draw = validation(model, perceive, held_out), pictures(perceive, held_out)
+    state, scores, averaged = learn(config, workdir, settings, made, validate, draw)
     mean = baseline.measure(
         Readable(source, quarantine), MEAN_SAMPLES, transforms.crop_margin, transforms.min_visible_share
     )
@@ -103,8 +107,20 @@ def run(config, workdir: Path, input: str | None) -> dict:
     }
 
 
+def learning(config, mesh, model: Amt, source, hand, params: dict, quarantine: Quarantine) -> Learning:
+    """Of stages 1a and 1b, on the samples of `source`."""
+    return Learning(
+        mesh,
+        perception_loss(model, objective(config, len(source)), hand, config.seed),
+        make_feed(config, source, transform_config(config, network(config)), mesh, quarantine),
+        optimizer_config(config, len(source)),
+        params,
+        frozen_parameters(model),
+    )
+
+
 def learn(
-    config, workdir: Path, settings: dict, mesh, loss, feed, validate, optimizer, params, frozen=None, draw=None
+    config, workdir: Path, settings: dict, made: Learning, validate, draw=None
 ) -> tuple[TrainState, dict[str, float], dict]:
     """`amt.training.loop.train` as `config.train` says, with checkpoints in the work directory, progress and signals.
 
@@ -115,27 +131,27 @@ def learn(
         Checkpoints(
             workdir / "checkpoints", about(config, settings), train_config.keep_checkpoints, train_config.resume
         ) as checkpoints,
-        contextlib.closing(feed.iterator),  # its worker processes
-        Progress(optimizer.steps, "steps", silent=jax.process_index() > 0) as progress,
+        contextlib.closing(made.feed.iterator),  # its worker processes
+        Progress(made.optimizer.steps, "steps", silent=jax.process_index() > 0) as progress,
         StopRequest() as stop,
     ):
         state, scores = train(
-            loss,
-            feed,
+            made.loss,
+            made.feed,
             validate,
-            optimizer,
+            made.optimizer,
             LoopConfig(**{f.name: train_config[f.name] for f in dataclasses.fields(LoopConfig)}),
-            mesh,
+            made.mesh,
             checkpoints,
             workdir,
             progress,
-            params,
+            made.params,
             train_config.component,
-            frozen,
+            made.frozen,
             stop,
             draw,
         )
-    return state, scores, jax.device_get(make_average(mesh)(state))
+    return state, scores, jax.device_get(make_average(made.mesh)(state))
 
 
 def with_batch(config, size: int):
@@ -208,7 +224,7 @@ def check_perception(config) -> None:
     check_stage(config)
     if (stage := config.train.stage) in ("2", "3"):
         raise UserError(
-            f"config.train.stage={stage}: only stages 1a and 1b are planned, profiled and timed; use --mode=train"
+            f"config.train.stage={stage}: only stages 1a and 1b are planned and timed; use --mode=train or profile"
         )
 
 

@@ -42,7 +42,7 @@ BEFORE = (0.35, 0.75)  # share of a window, from its start to where the human's 
 
 
 class Prepared(NamedTuple):
-    """What stage 3 trains: the networks with the parameters that it starts from, and what they learn from."""
+    """What stage 3 trains, with the parameters that it starts from, and what it learns from."""
 
     model: Amt
     policy: Policy
@@ -53,36 +53,21 @@ class Prepared(NamedTuple):
     taught: bool
     source: DexYCB
     windows: "PhysicsWindows"
-    val: DexYCB
-    held_out: list[Video]
 
 
 def run(config, workdir: Path) -> dict:
     """Starts from the weights of stage 2, whose scores are `start_` + their names."""
-    made, mesh = prepare(config, workdir), sharding.make_mesh(**config.mesh)
-    quarantine = Quarantine(workdir, jax.process_index())
-    validate, draw = validation_of(config, made, quarantine)
-    count = len(made.windows.videos)
+    made, quarantine = prepare(config, workdir), Quarantine(workdir, jax.process_index())
+    validate, draw = validation_of(config, made, workdir, quarantine)
     begin = time.monotonic()
-    state, scores, averaged = training.learn(
-        config,
-        workdir,
-        made.settings,
-        mesh,
-        loss_of(config, made),
-        host_feed(iter(batches(config, made, mesh, quarantine)), mesh),
-        validate,
-        training.optimizer_config(config, count),
-        made.params,
-        frozen_parameters(made.model),
-        draw,
-    )
+    learned = learning(config, made, quarantine)
+    state, scores, averaged = training.learn(config, workdir, made.settings, learned, validate, draw)
     if jax.process_index() == 0:
         weights.save(workdir / "weights.safetensors", averaged, made.settings, made.mean, made.taught)
     return {
         "steps": int(state.step),
         "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
-        "train_videos": count,
+        "train_videos": len(made.windows.videos),
         "train_s": time.monotonic() - begin,
         **{f"start_{name}": x for name, x in validate(made.params).items()},
         **scores,
@@ -109,19 +94,25 @@ def prepare(config, workdir: Path) -> Prepared:
     taught, hand = weights.contacts_taught(path), hand_model.load()
     observer = Observer(Predictor(given, settings, hand, taught))
     source, learned = train_policy.watched(config, observer, workdir, config.data.part)
-    val, held_out = train_policy.watched(config, observer, workdir, "val")
-    train_policy.check_held_out(config, held_out)
     learned = [video for video in learned if video.lesson.ycb_id]
     if not learned:
         raise UserError(f"{source}: no video shows a grasped object; there is nothing to play")
-    windows = PhysicsWindows(observer, source, learned, config.train.window, config.actions.num_steps)
+    windows = PhysicsWindows(
+        observer, source, learned, config.train.window, config.actions.num_steps, config.rollout.displaced
+    )
     model = from_settings(settings, config.backbone.to_dict(), config.train.blocks.to_dict())
     policy = build_policy(config.fusion, config.actions, config.train.blocks.to_dict())
     hand = jax.tree.map(jnp.asarray, hand)
     params, _ = training.first_params(config, model, hand, training.given_backbone(config, model))
     params |= {"policy": given["policy"]}
-    held_out = train_policy.to_replay(held_out, config.train.replays)
-    return Prepared(model, policy, hand, params, settings, mean, taught, source, windows, val, held_out)
+    return Prepared(model, policy, hand, params, settings, mean, taught, source, windows)
+
+
+def learning(config, made: Prepared, quarantine: Quarantine) -> training.Learning:
+    mesh = sharding.make_mesh(**config.mesh)
+    feed = host_feed(iter(batches(config, made, mesh, quarantine)), mesh)
+    optimizer = training.optimizer_config(config, len(made.windows.videos))
+    return training.Learning(mesh, loss_of(config, made), feed, optimizer, made.params, frozen_parameters(made.model))
 
 
 def loss_of(config, made: Prepared) -> Loss:
@@ -157,16 +148,19 @@ def batches(config, made: Prepared, mesh, quarantine: Quarantine) -> grain.IterD
     return experimental.ZipIterDataset([windows, seen]).map(lambda both: both[0].replace(perception=both[1]))
 
 
-def validation_of(config, made: Prepared, quarantine: Quarantine):
+def validation_of(config, made: Prepared, workdir: Path, quarantine: Quarantine):
     """The scores of perception and of the policy from the pixels on, and the pictures, of `amt.training.loop.train`."""
+    val, held_out = train_policy.watched(config, made.windows.observer, workdir, "val")
+    train_policy.check_held_out(config, held_out)
+    held_out = train_policy.to_replay(held_out, config.train.replays)
     transforms, clips = training.transform_config(config), {}
-    for video in made.held_out:
-        clips[video.number] = crops(made.windows.observer, made.val, video, range(len(video.times)))
-    seen = list(eval_batches(made.val, transforms, config.eval.batch_size, training.VALIDATION_SAMPLES, quarantine))
+    for video in held_out:
+        clips[video.number] = crops(made.windows.observer, val, video, range(len(video.times)))
+    seen = list(eval_batches(val, transforms, config.eval.batch_size, training.VALIDATION_SAMPLES, quarantine))
     perceive = validation.perceiver(made.model, made.hand)
     sees = validation.validation(made.model, perceive, seen)
     act = acting(made.model, made.policy, made.hand, clips)
-    acts = train_policy.validation(act, made.held_out, config.train.replays)
+    acts = train_policy.validation(act, held_out, config.train.replays)
     return lambda params: sees(params) | acts(params), validation.pictures(perceive, seen)
 
 
@@ -196,12 +190,21 @@ def acting(model, policy, hand, clips: dict[int, HandClip]) -> Callable[[dict, V
 class PhysicsWindows(grain.RandomMapTransform):
     """The batch of a window out of each of several videos, about the moment of the grasp; without perception's part.
 
-    Of every window as many commands are played as the one of the most frames a second has.
+    Of every window as many commands are played as the one of the most frames a second has. Objects are `displaced` on
+    the table by normal numbers of this deviation, metres.
     """
 
-    def __init__(self, observer: Observer, source: DexYCB, videos: Sequence[Video], length: int, num_steps: int):
+    def __init__(
+        self,
+        observer: Observer,
+        source: DexYCB,
+        videos: Sequence[Video],
+        length: int,
+        num_steps: int,
+        displaced: float = 0.0,
+    ):
         self.observer, self.source, self.videos = observer, source, videos
-        self.length, self.num_steps = length, num_steps
+        self.length, self.num_steps, self.displaced = length, num_steps, displaced
         check_window(length, min(len(video.times) for video in videos))
         self.labels = [action_labels(v.lesson, v.times, v.seen.valid, num_steps) for v in videos]
         seconds = min(float(v.times[length - 1] - v.times[0]) for v in videos)
@@ -218,7 +221,8 @@ class PhysicsWindows(grain.RandomMapTransform):
         times = video.times[first : first + self.length]
         say = shares(times - times[0], clip.valid, self.num_steps, RATE, self.num_commands)
         labels = jax.tree.map(lambda x: x[first : first + self.length], self.labels[index])
-        return PhysicsBatch(clip, labels, task(video.lesson, float(times[0]), say), None)
+        aside = rng.normal(0, self.displaced, 2)
+        return PhysicsBatch(clip, labels, task(video.lesson, float(times[0]), say, aside), None)
 
     def first_frame(self, video: Video, before: float) -> int:
         """So that a share `before` of the window has passed when the human's object leaves the table."""

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -32,46 +33,62 @@ from amt.training.step import Objective, jit_once
 SCORES = ("val_tips_mm", "val_wrist_mm")  # which are best where they are lowest
 
 
+class Prepared(NamedTuple):
+    """What stage 2 trains and from what: perception's parameters, and the videos as it sees them."""
+
+    policy: Policy
+    params: dict
+    settings: dict
+    mean: dict
+    taught: bool
+    observer: Observer
+    learned: list[Video]
+
+
 def run(config, workdir: Path) -> dict:
     """Lessons and what is seen are kept below `config.teacher.folder`, or the work directory."""
+    made = prepare(config, workdir)
+    _, held_out = watched(config, made.observer, workdir, "val")
+    check_held_out(config, held_out)
+    start = time.monotonic()
+    validate = validation(acting(made.policy), held_out, config.train.replays)
+    state, scores, averaged = training.learn(config, workdir, made.settings, learning(config, made), validate)
+    if jax.process_index() == 0:
+        weights.save(workdir / "weights.safetensors", averaged, made.settings, made.mean, made.taught)
+    return {
+        "steps": int(state.step),
+        "parameters": sum(x.size for x in jax.tree.leaves(state.params["policy"])),
+        "train_videos": len(made.learned),
+        "train_s": time.monotonic() - start,
+        **scores,
+        "weights": str(workdir / "weights.safetensors"),
+    }
+
+
+def prepare(config, workdir: Path) -> Prepared:
+    """Raises UserError for a score or weights that stage 2 does not go with."""
     check_best_metric(config)
     path = weights.resolve(config.train.start_from)
     params, settings, mean = weights.load(path)
     weights.check_architecture(settings, weights.architecture(config.to_dict()), str(path))
     taught = weights.contacts_taught(path)
     observer = Observer(Predictor(params, settings, hand_model.load(), taught))
-    learned, held_out = (watched(config, observer, workdir, part)[1] for part in (config.data.part, "val"))
+    _, learned = watched(config, observer, workdir, config.data.part)
     policy = build_policy(config.fusion, config.actions, config.train.blocks.to_dict())
-    check_held_out(config, held_out)
-    batches = varied(config, learned)
-    params["policy"] = fresh_policy(policy, config.seed, batches[0])
+    settings = settings | {"policy": weights.policy_architecture(config.to_dict())}
+    return Prepared(policy, params, settings, mean, taught, observer, learned)
+
+
+def learning(config, made: Prepared) -> training.Learning:
+    """The policy starts from random numbers, drawn by `config.seed`."""
+    batches = varied(config, made.learned)
+    params = made.params | {"policy": fresh_policy(made.policy, config.seed, batches[0])}
     mesh = sharding.make_mesh(**config.mesh)
     sharding.check_batch(config.train.batch_size, mesh, "config.train.batch_size")
     size = config.train.batch_size * config.train.accumulation
+    loss = policy_loss(made.policy, Objective(config.train.action_loss.to_dict(), "policy"), config.seed)
     feed = host_feed(video_iterator(batches, config.train.window, size, config.seed, config.train.turn), mesh)
-    settings = settings | {"policy": weights.policy_architecture(config.to_dict())}
-    start = time.monotonic()
-    state, scores, averaged = training.learn(
-        config,
-        workdir,
-        settings,
-        mesh,
-        policy_loss(policy, Objective(config.train.action_loss.to_dict(), "policy"), config.seed),
-        feed,
-        validation(acting(policy), held_out, config.train.replays),
-        training.optimizer_config(config, len(learned)),
-        params,
-    )
-    if jax.process_index() == 0:
-        weights.save(workdir / "weights.safetensors", averaged, settings, mean, taught)
-    return {
-        "steps": int(state.step),
-        "parameters": sum(x.size for x in jax.tree.leaves(state.params["policy"])),
-        "train_videos": len(learned),
-        "train_s": time.monotonic() - start,
-        **scores,
-        "weights": str(workdir / "weights.safetensors"),
-    }
+    return training.Learning(mesh, loss, feed, training.optimizer_config(config, len(made.learned)), params)
 
 
 def check_best_metric(config) -> None:

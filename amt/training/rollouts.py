@@ -76,11 +76,18 @@ class RolloutConfig:
     curriculum_steps: int
 
 
-def task(lesson: Lesson, first: float, shares: Float[np.ndarray, "T t n"]) -> Task:
+def task(
+    lesson: Lesson,
+    first: float,
+    shares: Float[np.ndarray, "T t n"],
+    aside: Float[np.ndarray, " 2"] | tuple[float, float] = (0.0, 0.0),
+) -> Task:
     """Of a window of a lesson that begins at `first` seconds; the object stands where it was put at first.
 
-    Commands that come after the lesson's last are not judged.
+    Commands that come after the lesson's last are not judged. With `aside` (metres, along x and y of the base frame)
+    the object stands elsewhere by as much, and should go as far from there, with the same hand.
     """
+    there = np.array([*aside, 0.0])
     n, count = len(lesson.commands), len(shares)
     ticks = first * RATE + np.arange(count)
     whole = np.minimum(ticks.round().astype(int), n - 1)
@@ -90,9 +97,9 @@ def task(lesson: Lesson, first: float, shares: Float[np.ndarray, "T t n"]) -> Ta
 
     frames = forward(load_robot(), at(lesson.commands), ("wrist", *TIPS))
     frames = {name: np.asarray(T) for name, T in frames.items()}
-    pose = np.concatenate([lesson.object_pos[0], np.asarray(to_quaternion(lesson.object_rot[0]))])
+    pose = np.concatenate([lesson.object_pos[0] + there, np.asarray(to_quaternion(lesson.object_rot[0]))])
     goal = Goal(
-        object_pos=at(lesson.object_pos),
+        object_pos=at(lesson.object_pos + there),
         object_rot=lesson.object_rot[whole].astype(np.float32),
         tips=np.stack([frames[name][:, :3, 3] for name in TIPS], axis=1),
         wrist_pos=frames["wrist"][:, :3, 3],
@@ -178,7 +185,7 @@ def looker(model: Amt, hand: HandModel) -> Callable[[dict, HandClip, dict], Obse
     def look(plain: dict, clip: HandClip, rngs: dict) -> Observation:
         image, K = (x.reshape(-1, *x.shape[2:]) for x in (clip.image, clip.K))
         out = model.apply({"params": plain}, image, K, hand, rngs=rngs, method="perceive")
-        return observe(out, clip.T_base_crop, half, clip.qpos, clip.valid)
+        return observe(out, clip.T_base_crop, half, clip.qpos, clip.valid, clip.scale)
 
     return look
 

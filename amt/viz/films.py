@@ -86,18 +86,20 @@ def replay_film(
     fps: float,
     robot: Robot | None = None,
     meshes: str = "",
+    objects: Iterable[SceneObject] = (),
     stills: int = 8,
     update: Callable[[], None] = lambda: None,
 ) -> list[Picture]:
     """Renders what MuJoCo simulated; the human's fingertips and objects are seen as translucent ghosts.
 
-    `meshes` as in `build_scene`. Raises `RenderUnavailable` where the machine cannot render.
+    `objects` are those of the replay, `prediction` is of the times of `trajectory`. `meshes` as in `build_scene`.
+    Raises `RenderUnavailable` where the machine cannot render.
     """
     T_base_world = np.asarray(trajectory.T_base_world, np.float64)
     tips = human_tips(prediction.hand, T_base_world, prediction.camera.T_world_camera, robot)
     images = render(
         played,
-        build_scene(ghost_objects(prediction), robot, meshes=meshes),
+        build_scene([*objects, *ghost_objects(prediction)], robot, meshes=meshes),
         width,
         height,
         fps,

@@ -1,6 +1,8 @@
-"""Turns one camera's recording of a generated sequence into the embedded clip and its camera.
+"""Turns one camera's recording of a generated sequence into the embedded clip, its camera and its trial.
 
 python experiments/demo_clip/make.py --root=DATA --sequence=NAME --serial=SERIAL --out=amt/inference/assets
+
+The trial: where the robot stands, how, and where the object lies before it, as in an evaluation (`Lesson`).
 """
 
 import argparse
@@ -10,9 +12,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from amt.data.demonstrations import demonstration, recording
 from amt.data.dexycb import DexYCB
 from amt.data.images import decode
 from amt.inference.video import write_video
+from amt.training import teacher
 
 FPS = 30.0
 
@@ -24,17 +28,23 @@ def main() -> None:
     args = parser.parse_args()
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    for part in ("train", "val", "test"):
-        source = DexYCB(args.root, "s0", part)
-        samples = [source[i] for i in range(len(source)) if is_chosen(source.locate(i), args)]
-        if samples:
-            break
-    else:
+    source = DexYCB(args.root, "s0", "all")
+    clips = [clip for clip in source.clips() if is_chosen(source.locate(clip[0]), args)]
+    if not clips:
         raise SystemExit(f"{args.root}: no sequence {args.sequence} seen by {args.serial}")
-    frames = np.stack([decode(s["color"]) for s in samples])
+    recorded = recording(source, clips[0])
+    shown = demonstration(recorded)
+    if shown.mirrored or not shown.ycb_id:
+        raise SystemExit(f"{args.sequence}: expected a right hand that grasps an object")
+    frames = np.stack([decode(s["color"]) for s in recorded.samples])
     write_video(out / "demo_clip.mp4", frames, FPS)
-    camera = {"K": samples[0]["K"].tolist(), "T_world_camera": samples[0]["T_world_camera"].tolist()}
-    (out / "demo_clip.json").write_text(json.dumps(camera, indent=2) + "\n")
+    plain = teacher.propose(shown, teacher.Start("fit"))
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = plain.object_rot[0], plain.object_pos[0]
+    said = {"T_base_world": plain.T_base_world, "home": plain.commands[0], "T_base_object": T}
+    said = {"ycb_id": shown.ycb_id} | {name: x.round(6).tolist() for name, x in said.items()}
+    camera = {"K": recorded.samples[0]["K"].tolist(), "T_world_camera": recorded.T_table_camera[0].tolist()}
+    (out / "demo_clip.json").write_text(json.dumps(camera | {"trial": said}, indent=2) + "\n")
     cv2.imwrite(str(Path(args.root) / "demo_clip.png"), np.hstack(frames[:: len(frames) // 5])[..., ::-1])
 
 

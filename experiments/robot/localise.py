@@ -14,6 +14,7 @@ from amt.data.dexycb import find_root
 from amt.data.images import decode
 from amt.data.packed import open_source
 from amt.data.ycb import primitive_table
+from amt.inference.grounding import scales
 from amt.inference.observing import crop_frames
 from amt.models.perception import Amt
 from amt.models.policy import observe
@@ -35,7 +36,8 @@ def main():
     @jax.jit
     def look(params, image, K, T, valid):
         out = predictor.model.apply({"params": params}, image, K, predictor.hand, method=Amt.perceive)
-        return observe(out, T[None], half, np.zeros((1, len(image), 22), np.float32), valid[None])
+        still, one = np.zeros((1, len(image), 22), np.float32), np.ones((1, len(image)), np.float32)
+        return observe(out, T[None], half, still, valid[None], one)
 
     clips = source.clips()
     rows, frames, missed = [], 0, 0
@@ -55,12 +57,14 @@ def main():
         T = crop_frames(np.eye(4), T[valid], crops.R_crop_camera, shown.mirrored)
         every = np.arange(len(images)).clip(max=len(K) - 1)  # one shape, one compilation
         seen = look(predictor.params, crops.image[every], crops.K[every], T[every], np.ones(len(images), bool))
-        rows.append(errors(seen, shown.joints[valid], shown.object_pos[valid]))
+        grounded = seen.rescaled(scales(seen)[None])
+        true, of = (shown.joints[valid], shown.object_pos[valid]), {"": seen, ", grounded": grounded}
+        rows.append({f"{name}{how}": x for how, what in of.items() for name, x in errors(what, *true).items()})
     print(f"{len(rows)} videos, {frames} frames, no hand seen in {missed / frames:.1%}")
     for name in rows[0]:
         mm = 1e3 * np.concatenate([row[name] for row in rows])
         within = " ".join(f"{(mm < limit).mean():4.0%} < {limit} mm" for limit in (10, 20, 40))
-        print(f"{name:>28}  median {np.median(mm):6.1f} mm  mean {mm.mean():6.1f} mm  {within}")
+        print(f"{name:>38}  median {np.median(mm):6.1f} mm  mean {mm.mean():6.1f} mm  {within}")
 
 
 def errors(seen: Observation, joints: np.ndarray, object_pos: np.ndarray) -> dict[str, np.ndarray]:

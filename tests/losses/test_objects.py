@@ -174,18 +174,21 @@ BLANK = make_batch(1, seed=4)
 
 
 def one_object(ycb_id, truth, guess, position=(0.0, 0.0, 0.0)):
-    """The object terms of one query and one label of the same object."""
-    pose = jnp.concatenate([jnp.asarray(truth, jnp.float32), jnp.zeros((3, 1))], -1)[None, None]
+    """The object terms of one query, `position` from the label of the same object; it lies where the wrist does."""
+    there = jnp.asarray([0, 0, 0.5])
+    pose = jnp.concatenate([jnp.asarray(truth, jnp.float32), there[:, None]], -1)[None, None]
     batch = BLANK.replace(
         object_pose=pose,
         object_ids=jnp.array([[ycb_id]]),
         object_valid=jnp.ones((1, 1), bool),
-        joints_3d=jnp.zeros_like(BLANK.joints_3d),
+        joints_3d=jnp.zeros_like(BLANK.joints_3d) + there[None, None],
     )
     nothing = jnp.zeros((1, 1, 4))
-    place = jnp.asarray(position, jnp.float32)[None, None]
-    out = ObjectOutput(place, jnp.asarray(guess)[None, None], nothing[..., 0], jnp.zeros((1, 1, 22)), nothing)
-    return losses.object_losses(out, jnp.zeros((1, 3)), batch, SYMMETRIES)
+    place = there + jnp.asarray(position, jnp.float32)
+    out = ObjectOutput(
+        place[None, None], jnp.asarray(guess)[None, None], nothing[..., 0], jnp.zeros((1, 1, 22)), nothing
+    )
+    return losses.object_losses(out, there[None], batch, SYMMETRIES)
 
 
 OBJECT = jax.jit(one_object)
@@ -248,3 +251,21 @@ def test_the_place_is_compared_along_lines_of_sight():
     assert error > 0.02
     assert place(aside) == pytest.approx(error - 0.01, rel=1e-3)
     assert place(-center) == 0 and np.isfinite(place(-center, slope=True)).all()  # behind the camera
+
+
+@pytest.mark.parametrize("center", [(0.3, 0.0, 0.5), (0.0, -0.3, 0.5), (0.0, 0.0, -0.5)])
+def test_nobody_is_asked_for_what_is_not_in_the_crop(center):
+    """But the confidence: it should say that nothing is there."""
+    eye = np.eye(3, dtype=np.float32)
+    pose = np.concatenate([eye, np.array(center)[:, None]], -1, dtype=np.float32)[None, None]
+    batch = BLANK.replace(object_pose=pose, object_ids=np.int32([[2]]), object_valid=np.ones((1, 1), bool))
+    maps, nothing = jnp.full((1, 1, 4, 4), -jnp.log(16.0)), jnp.zeros((1, 1, 4))
+    where = jnp.asarray([[[0.05, 0.1, 0.6]]])
+
+    def value(confidence):
+        out = ObjectOutput(where, eye[None, None], jnp.full((1, 1), confidence), jnp.zeros((1, 1, 22)), nothing, maps)
+        return losses.object_losses(out, jnp.zeros((1, 3)), batch, SYMMETRIES)
+
+    found = value(-20.0)
+    assert "object_heatmap" in found and all(abs(float(x)) < 1e-6 for x in found.values())
+    assert float(value(20.0)["object_confidence"]) == pytest.approx(20, rel=1e-4)

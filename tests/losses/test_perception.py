@@ -75,8 +75,11 @@ def perfect(batch, seed=0):
     coarse = CoarseHand(target.rotations, batch.betas, joints[:, 0], joints, target.vertices, eye)
     seen = np.where(np.repeat(batch.joints_valid[:, None], 21, 1), 20, -20).astype(f32)
     hand = HandFeatures(tokens, joints, seen, batch.betas)
-    order = rng.permuted(np.tile(np.arange(QUERIES), (n, 1)), axis=1)  # queries in any order
     rows = np.arange(n)[:, None]
+    order = rng.permuted(np.tile(np.arange(QUERIES), (n, 1)), axis=1)  # queries in any order, but the grasped one first
+    held = np.where(batch.grasped < 0, order[:, 0], batch.grasped)[:, None]
+    order[rows[:, 0], (order == held).argmax(1)] = order[:, 0]
+    order[:, :1] = held
     pose, ids = batch.object_pose[rows, order], batch.object_ids[rows, order]
     real = batch.object_valid[rows, order]
     rotation = np.where(real[..., None, None], pose[..., :3], np.eye(3)).astype(f32)

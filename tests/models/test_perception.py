@@ -14,6 +14,7 @@ from amt.models.encoder import PatchEncoder
 from amt.models.hand import CoarseHand, coordinate_frames, multi_coordinates
 from amt.models.keypoints import cell_centers, expected_place, to_camera
 from amt.models.layers import BlockConfig
+from amt.models.objects import pooled
 from configs import base, demo
 from tests.samples import make_batch
 
@@ -254,20 +255,31 @@ def test_soft_argmax_is_the_mean_place():
 
 def test_an_object_is_placed_by_its_heatmap(model, variables, batch):
     """The mean of a uniform heatmap is the crop's middle; cells that differ move objects across the view."""
-    cells = variables["params"]["perception"]["object_decoder"]["cells"]
 
     def perceive(times):
         changed = jax.tree.map(lambda x: x, variables)
-        changed["params"]["perception"]["object_decoder"]["cells"] = jax.tree.map(lambda x: times * x, cells)
+        decoder = changed["params"]["perception"]["object_decoder"]
+        for name, factor in (("cells", times), ("there", 0.0)):
+            decoder[name] = jax.tree.map(lambda x, f=factor: f * x, decoder[name])
         return model.apply(changed, batch.image, batch.K, HAND, method="perceive").objects
 
-    uniform, peaked = perceive(0.0), perceive(3.0)
+    uniform, peaked = perceive(0.0), perceive(1.0)
     np.testing.assert_allclose(uniform.log_heatmaps, -np.log((SIZE // 4) ** 2), rtol=1e-4)
     p = np.exp(np.asarray(peaked.log_heatmaps, np.float64))
     np.testing.assert_allclose(p.sum((2, 3)), 1, rtol=1e-4)
     shift = SIZE * (np.asarray(expected_place(p.astype(np.float32))) - 0.5)
     moved = cameras.project(peaked.position, batch.K) - cameras.project(uniform.position, batch.K)
     assert np.abs(shift).max() > 1 and np.corrcoef(shift.ravel(), np.asarray(moved).ravel())[0, 1] > 0.75
+
+
+def test_tokens_are_pooled_where_a_heatmap_lies():
+    """All of it on the four by four cells of one token gives that token; half of it on another's, their mean."""
+    grid = np.random.default_rng(0).normal(size=(1, 2, 3, 5)).astype(np.float32)
+    p = np.zeros((1, 2, 8, 12), np.float32)
+    p[0, 0, 5, 8:12] = 0.25
+    p[0, 1, 0, 0] = p[0, 1, 7, 4] = 0.5
+    expected = [[grid[0, 1, 2], (grid[0, 0, 0] + grid[0, 1, 1]) / 2]]
+    np.testing.assert_allclose(pooled(p, grid), expected, atol=1e-6)
 
 
 def test_vertices_are_seen_from_22_frames():

@@ -256,14 +256,13 @@ def perceived(rng, n, T):
 
     turn = Rotation.random(n * 3, random_state=1).as_matrix().reshape(n, 3, 3, 3)
     joints, position = 0.1 * draw(n, 21, 3), draw(n, 3, 3)
-    position[:, 2] = joints.mean(1) + 0.01
-    confidence = np.tile(np.float32([3, -3, 2]), (n, 1))  # sure and far, unsure, sure and at hand
+    confidence = np.tile(np.float32([2, -3, 3]), (n, 1))  # the first is the one that is held
     classes = np.where(np.arange(100) == 5, 50, draw(n, 3, 100)).astype(np.float32)
     turned_object = np.einsum("nji,nqjk->nqik", R, turn).astype(np.float32)
     hand = HandFeatures(draw(n, 21, 8), draw(n, 21, 3), draw(n, 21), draw(n, 10))
     objects = ObjectOutput(seen_at(position), turned_object, confidence, classes, draw(n, 3, 8))
     contacts = ContactOutput(seen_at(joints[:, :2]), draw(n, 2), draw(n, 2, 4), draw(n, 2, 3), draw(n, 2, 6))
-    truth = joints, position[:, 2], turn[:, 2]
+    truth = joints, position[:, 0], turn[:, 0]
     return VmtOutput(hand.replace(joints=seen_at(joints)), objects, contacts), truth
 
 
@@ -276,10 +275,17 @@ def test_the_policy_is_told_of_the_base_frame_wherever_the_camera_is():
         T[:, :3, 3] = np.random.default_rng(seed).normal(size=(b * t, 3))
         out, (joints, position, turn) = perceived(np.random.default_rng(5), b * t, T)
         T = T.reshape(b, t, 4, 4).astype(np.float32)
-        seen = observe(out, T, half, np.zeros((b, t, 22), np.float32), np.ones((b, t), bool))
+        rest = np.zeros((b, t, 22), np.float32), np.ones((b, t), bool)
+        seen = observe(out, T, half, *rest, np.ones((b, t), np.float32))
         np.testing.assert_allclose(seen.joints.reshape(-1, 21, 3), joints, atol=1e-5)
         np.testing.assert_allclose(seen.object_position.reshape(-1, 3), position, atol=1e-5)
         np.testing.assert_allclose(seen.object_rotation.reshape(-1, 3, 3), turn, atol=1e-5)
+        twice = observe(out, T, half, *rest, np.full((b, t), 2, np.float32))
+        for name in ("joints", "object_position"):
+            near = getattr(seen, name).reshape(b, t, -1, 3) - T[:, :, None, :3, 3]
+            far = getattr(twice, name).reshape(b, t, -1, 3) - T[:, :, None, :3, 3]
+            np.testing.assert_allclose(far, 2 * near, atol=1e-5)
+        np.testing.assert_array_equal(twice.object_rotation, seen.object_rotation)
         np.testing.assert_allclose(seen.object_half, np.broadcast_to(half[5], (b, t, 3)), rtol=1e-4)
         np.testing.assert_allclose(seen.object_confidence, 1 / (1 + np.exp(-2.0)), rtol=1e-5)
         np.testing.assert_allclose(seen.hand.reshape(-1, 8), out.hand.tokens.mean(1), atol=1e-6)

@@ -18,7 +18,7 @@ from amt.evaluation.samples import FILE
 from amt.inference import predictor
 from amt.inference.predictor import load_predictor
 from amt.models import dinov2, weights
-from amt.modes import evaluate, generate, train
+from amt.modes import evaluate, generate, profile, train
 from amt.training import lessons, sharding, teacher
 from amt.training.checkpoint import found_steps, load_averaged
 from amt.training.stopping import StopRequest
@@ -379,6 +379,8 @@ def test_a_policy_learns_on_top_and_is_played(root, trained, tmp_path, monkeypat
     assert len(rows) == judged["videos"]
     assert "Lifted, by object" in Page((tmp_path / "report.html").read_text()).tables
     load_predictor(tmp_path / "a")  # a policy is no hindrance to those who only look
+    config.profile.update(warmup=1, steps=1)
+    assert profile.run(config, tmp_path, None)["batch_size"] == config.train.batch_size
 
     config = stage3.get_config("tiny")
     config.data.root, config.train.start_from = str(root), str(trained)

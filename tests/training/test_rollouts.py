@@ -83,6 +83,11 @@ def test_a_task_follows_the_lesson_from_its_first_moment(lesson, tasks):
         tasks.goal.object_pos[1, :, 2], OBJECT[2] + (5 + np.arange(COUNT)) / 50 * 16 / 15, atol=1e-6
     )
     np.testing.assert_allclose(tasks.object_pose[1], [*OBJECT, 1, 0, 0, 0], atol=1e-6)
+    aside = rollouts.task(lesson, 0.0, tasks.shares[0], (0.01, -0.02))
+    np.testing.assert_allclose(aside.object_pose[:3] - tasks.object_pose[0, :3], [0.01, -0.02, 0], atol=1e-6)
+    moved = aside.goal.object_pos - tasks.goal.object_pos[0]
+    np.testing.assert_allclose(moved, np.tile([0.01, -0.02, 0], (COUNT, 1)), atol=1e-6)
+    np.testing.assert_array_equal(aside.goal.tips, tasks.goal.tips[0])
     late = rollouts.task(lesson, 0.2, tasks.shares[0])
     assert late.goal.valid.tolist() == [True] * 6 and not rollouts.task(lesson, 0.25, tasks.shares[0]).goal.valid[-1]
 
@@ -142,6 +147,7 @@ def test_physics_alone_reaches_the_pixels(models, tasks):
         T,
         np.tile(np.float32(OPENED), (2, FRAMES, 1)),
         np.ones((2, FRAMES), bool),
+        np.ones((2, FRAMES), np.float32),
     )
     params = init_params(model, 0, size, CONFIG.finder.frame_size, hand)
     act = rollouts.actor(model, policy, hand)
