@@ -51,7 +51,18 @@ def test_an_object_that_is_raised_says_nothing():
     rises = np.linspace(0.002, 0.3, 30)
     found = scales(seen_by(0.9, rises))
     assert np.ptp(found[10:][rises > RAISED]) < 1e-6
-    assert np.abs(found * 0.9 - 1).max() < 0.02
+    assert np.abs(found * 0.9 - 1).max() < 0.03
+
+
+def test_later_frames_count_more_and_sizes_are_averaged():
+    """Distances that change from one to another are followed; a size that is wrong in turns is none."""
+    a, b = seen_by(0.9, np.zeros(60)), seen_by(1.1, np.zeros(60))
+    late = np.arange(70)[None] >= 20
+    mixed = {n: np.where(late.reshape(1, 70, *[1] * (x.ndim - 2)), getattr(b, n), x) for n, x in vars(a).items()}
+    found = scales(Observation(**mixed))
+    assert found[19] == pytest.approx(1 / 0.9, rel=1e-4) and found[-1] == pytest.approx(1 / 1.1, rel=0.02)
+    half = np.tile(HALF, (70, 1)) * np.where(np.arange(70) % 2, 1.5, 0.5)[:, None]
+    assert scales(seen_by(0.9, np.zeros(60), object_half=half))[-1] * 0.9 == pytest.approx(1, rel=0.01)
 
 
 def test_frames_without_a_hand_or_an_object_say_nothing_and_the_rest_has_bounds():
