@@ -106,7 +106,7 @@ def process(source: Source, clip_camera: ClipCamera, config, workdir: Path, tria
             scene = build_scene(objects, robot, timestep=config.replay.substep, meshes=config.replay.meshes)
             played = replay(trajectory, scene)
         figures = measure(source, stamps, prediction, shown, trajectory, played, robot, config)
-        figures |= lift(played, trial.placed) if trial else {}
+        figures |= {"commands_by": "policy", **lift(played, trial.placed)} if trial else {"commands_by": "retargeting"}
         write_trajectory(folder / "trajectory.npz", trajectory, stamps, prediction, robot.limits)
         write_commands(folder / "commands.csv", trajectory)
         with seconds("overlay"):
@@ -269,6 +269,8 @@ def film_replay(
     except RenderUnavailable as error:
         print(f"replay.mp4 is left out: {error}", file=sys.stderr)
         return [], f"replay.mp4 is left out: {error}"
+    if objects:
+        return pictures, "Green: the human's fingertips as they were seen. The object is the clip's, where it stood."
     return (
         pictures,
         "Green: the human's fingertips, and the objects that were seen, where the robot should have them.",
@@ -286,12 +288,21 @@ def summary(figures: dict[str, Any]) -> dict[str, str]:
         "Wrist: robot to human (mean)": f"{figures['retarget_wrist_position_mm']:.1f} mm, "
         f"{figures['retarget_wrist_rotation_deg']:.1f} degrees",
         "Direction of fingertips (mean)": f"{figures['retarget_fingertip_direction_deg']:.1f} degrees off",
-        "Commands": f"inside the joint limits; closest {figures['closest_to_limit_rad']:.3f} rad",
+        "Commands": f"by {figures['commands_by']}, inside the joint limits; "
+        f"closest {figures['closest_to_limit_rad']:.3f} rad",
         "Tracking in MuJoCo": f"{figures['replay_tracking_error_rad']:.4f} rad mean, "
         f"{figures['replay_max_tracking_error_rad']:.3f} rad at most",
         "The robot touches itself": f"in {figures['replay_self_contact_share']:.1%} of the frames",
         "Time taken": f"{figures['total_s']:.0f} s, {figures['see_s']:.0f} s of them to see",
-    }
+    } | _object(figures)
+
+
+def _object(figures: dict[str, Any]) -> dict[str, str]:
+    """What became of the object before the robot, if one was there."""
+    if "object_lifted" not in figures:
+        return {}
+    word = "lifted" if figures["object_lifted"] else "not lifted"
+    return {"The object before the robot": f"{word}; {figures['object_raised_mm']:.0f} mm up at the end"}
 
 
 def warnings(figures: dict[str, Any], clip_camera: ClipCamera) -> list[str]:
@@ -302,7 +313,11 @@ def warnings(figures: dict[str, Any], clip_camera: ClipCamera) -> list[str]:
         notes.append(f"No hand was found in {lost:.1%} of the frames: there the robot holds its last command.")
     if figures["mirrored"]:
         notes.append("The robot's hand is of the other side (retarget.side): it does the mirror image.")
-    if figures["retarget_wrist_position_mm"] > 20:
+    if figures["commands_by"] == "policy":
+        notes.append(
+            "A policy gives the commands: it corrects what was seen, and need not follow the hand that is drawn."
+        )
+    elif figures["retarget_wrist_position_mm"] > 20:
         notes.append("The robot does not reach the human's wrist: the motion is large, or its distance is wrong.")
     if figures["replay_self_contact_share"] > 0:
         notes.append("The robot touches itself in the replay; check the motion before it runs on a machine.")

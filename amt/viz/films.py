@@ -92,18 +92,20 @@ def replay_film(
 ) -> list[Picture]:
     """Renders what MuJoCo simulated; the human's fingertips and objects are seen as translucent ghosts.
 
-    `objects` are those of the replay, `prediction` is of the times of `trajectory`. `meshes` as in `build_scene`.
+    `objects` are those of the replay: where it has any, those that were seen are left out. `prediction` is of the times
+    of `trajectory`. `meshes` as in `build_scene`.
     Raises `RenderUnavailable` where the machine cannot render.
     """
     T_base_world = np.asarray(trajectory.T_base_world, np.float64)
     tips = human_tips(prediction.hand, T_base_world, prediction.camera.T_world_camera, robot)
+    there = list(objects)
     images = render(
         played,
-        build_scene([*objects, *ghost_objects(prediction)], robot, meshes=meshes),
+        build_scene(there or ghost_objects(prediction), robot, meshes=meshes),
         width,
         height,
         fps,
-        ghosts=ghost_poses(prediction, T_base_world, robot),
+        ghosts=None if there else ghost_poses(prediction, T_base_world, robot),
         points=tips,
         valid=np.asarray(trajectory.valid),
     )
