@@ -269,3 +269,23 @@ def test_nobody_is_asked_for_what_is_not_in_the_crop(center):
     found = value(-20.0)
     assert "object_heatmap" in found and all(abs(float(x)) < 1e-6 for x in found.values())
     assert float(value(20.0)["object_confidence"]) == pytest.approx(20, rel=1e-4)
+
+
+def test_the_first_query_is_the_grasped_object_s():
+    """Where two queries say two objects rightly, but the other way round, both are wrong; the right way, none is."""
+    eye, places = np.eye(3, dtype=np.float32), np.float32([[0.05, 0, 0.5], [-0.05, 0, 0.5]])
+    pose = np.concatenate([np.tile(eye, (2, 1, 1)), places[..., None]], -1)[None]
+    batch = BLANK.replace(object_pose=pose, object_ids=np.int32([[2, 3]]), object_valid=np.ones((1, 2), bool))
+    nothing = jnp.zeros((1, 2, 4))
+
+    def off(order, grasped):
+        where = jnp.asarray(places[None, order] - BLANK.joints_3d[:, :1])
+        out = ObjectOutput(
+            where, jnp.asarray(np.tile(eye, (1, 2, 1, 1))), nothing[..., 0], jnp.zeros((1, 2, 22)), nothing
+        )
+        held = batch.replace(grasped=np.int32([grasped]))
+        return float(losses.object_losses(out, jnp.zeros((1, 3)), held, SYMMETRIES)["object_position"])
+
+    for grasped in (0, 1):
+        assert off([grasped, 1 - grasped], grasped) < 1e-4
+        assert off([1 - grasped, grasped], grasped) == pytest.approx(1 - 0.5 + 0.5, rel=1e-3)  # a decimetre each
