@@ -11,7 +11,7 @@ from amt.inference.video import open_clip
 from amt.modes import predict
 from amt.modes.common import check_workdir
 
-NO_POLICY = "the weights have no policy: the commands are retargeting alone, and there is no object before the robot"
+ALONE = "the commands are retargeting alone, and there is no object before the robot"
 
 
 def run(config, workdir: Path, input: str | None) -> dict:
@@ -26,14 +26,17 @@ def run(config, workdir: Path, input: str | None) -> dict:
 
 
 def _trial(config, path: Path):
-    """Of weights that have a policy."""
+    """None, and a line that says why, where there is no policy for the weights or for the sides that are asked for."""
     from amt.models import weights
     from amt.modes.trial import Trial
 
-    if "policy" in weights.load(weights.resolve(config.predict.checkpoint))[1]:
-        return Trial.read(path)
-    print(NO_POLICY, file=sys.stderr)
-    return None
+    if config.retarget.side != "right" or config.predict.side == "left":
+        print(f"the policy is of the right robot and the clip of a right hand: {ALONE}", file=sys.stderr)
+        return None
+    if "policy" not in weights.load(weights.resolve(config.predict.checkpoint))[1]:
+        print(f"the weights have no policy: {ALONE}", file=sys.stderr)
+        return None
+    return Trial.read(path)
 
 
 def clip_camera(assets: Path) -> tuple[list, list]:

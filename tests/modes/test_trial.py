@@ -10,11 +10,13 @@ import pytest
 
 from amt.data.scene_objects import scene_object
 from amt.inference.video import open_clip
+from amt.modes import demo
 from amt.modes import trial as trials
 from amt.modes.trial import Trial
 from amt.robot import build_scene, load_robot, replay
 from amt.structs import Camera, Trajectory
 from amt.training.teacher import HOLD, RATE
+from configs import demo as demo_config
 
 FRAMES, FPS = 6, 30.0
 HOME = load_robot().limits.mean(1)
@@ -78,3 +80,14 @@ def test_the_embedded_trial_stands_on_its_table():
     np.testing.assert_allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=1e-4)
     assert 0.2 < np.linalg.norm(T[:2, 3]) < 1.0 and 0 < T[2, 3] < 0.2
     np.testing.assert_allclose(trial.T_base_world[2], [0, 0, 1, 0], atol=1e-5)
+
+
+def test_the_trial_is_for_right_sides_and_weights_with_a_policy(capsys):
+    with resources.as_file(resources.files("amt.inference").joinpath("assets")) as assets:
+        path, config = assets / "demo_clip.json", demo_config.get_config()
+        assert demo._trial(config, path).placed == Trial.read(path).placed
+        assert capsys.readouterr().err == ""
+        for section, name in (("retarget", "left"), ("predict", "left")):
+            other = demo_config.get_config()
+            other[section].side = name
+            assert demo._trial(other, path) is None and "right robot" in capsys.readouterr().err
