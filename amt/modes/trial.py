@@ -19,6 +19,8 @@ from amt.robot import Replay, SceneObject, load_robot
 from amt.structs import Camera, Prediction, Trajectory
 from amt.training import teacher
 
+MARGIN = 1e-4  # radians that commands keep from the joint limits: rounding must not leave them
+
 
 class Trial(NamedTuple):
     """`T_base_world` says where the robot stands, on a table that is z = 0 of both frames; `home` are its joints there,
@@ -57,7 +59,8 @@ def act(
     chunks = np.stack([one.chunk for one in made])
     commands = play_chunks(chunks, times, seen, trial.home, teacher.RATE, len(ticks))
     robot = load_robot()
-    commands = np.clip(commands, *robot.limits.T).astype(np.float32)
+    low, high = robot.limits.T
+    commands = np.clip(commands, low + MARGIN, high - MARGIN).astype(np.float32)
     frames = np.maximum(np.searchsorted(times, ticks, side="right") - 1, 0)
     T = np.asarray(trial.T_base_world, np.float32)
     return Trajectory(ticks.astype(np.float32), commands, seen[frames], T, robot.joint_names), frames

@@ -60,6 +60,24 @@ def test_commands_are_those_of_the_chunks_and_stay_after_the_video(source, monke
     np.testing.assert_array_equal(made.qpos[-5:], np.tile(made.qpos[-1], (5, 1)))
 
 
+def test_commands_stay_inside_the_limits(source, monkeypatch):
+    """Where the policy asks for the limits themselves, and for more."""
+    low, high = load_robot().limits.T
+
+    class Stream:
+        def __init__(self, *_):
+            self.asks = iter([high, high + 1, low, low - 1, high, low])
+
+        def __call__(self, image):
+            return types.SimpleNamespace(chunk=np.tile(next(self.asks), (10, 1)), valid=True)
+
+    monkeypatch.setattr(trials, "PolicyStream", Stream)
+    monkeypatch.setattr(trials, "build_policy", lambda *_: None)
+    predictor = types.SimpleNamespace(settings={"policy": {"fusion": {}, "actions": {}}})
+    made, _ = trials.act(source, predictor, Camera(np.eye(3), np.eye(4)), TRIAL, False)
+    assert (made.qpos > low).all() and (made.qpos < high).all()
+
+
 def test_an_object_that_nobody_touches_is_not_lifted():
     n = int(RATE)
     still = Trajectory(
