@@ -137,5 +137,6 @@ def rollout() -> dict:
         "reach_width": 0.04,  # metres, of contact from a distance at first; 0: none
         "last_reach_width": 0.01,  # metres, after the curriculum
         "reach_stiffness": 100.0,  # newtons per metre
+        "unrolled": False,  # derivatives through one step of the contact solver, as of stock MJX: a comparison
         "guide": 0.5,  # of what leads the object along its goal at first; 1: all of it, 0: nothing
     }

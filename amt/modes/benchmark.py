@@ -32,10 +32,13 @@ from amt.models.cost import products
 from amt.models.factory import build_policy, frozen_parameters
 from amt.modes.common import Progress
 from amt.modes.demo import clip_camera
+from amt.modes.profile import learning
 from amt.modes.train import (
+    POLICY_STAGES,
+    Learning,
     augment_config,
     build_model,
-    check_perception,
+    check_stage,
     fresh_params,
     make_feed,
     network,
@@ -44,6 +47,7 @@ from amt.modes.train import (
     transform_config,
 )
 from amt.robot import build_scene, replay, retarget
+from amt.structs import Batch
 from amt.training.feed import Feed
 from amt.training.optimizer import make_optimizer
 from amt.training.sharding import batch_sharding, check_batch, make_mesh, one_device_mesh
@@ -119,32 +123,26 @@ def machine() -> dict:
 
 
 def train_step(config, workdir: Path) -> tuple[dict, dict]:
-    """Figures and runs of the configured model's train step on one device: `amt.evaluation.step_times` and `roofline`.
+    """Figures and runs of the configured stage's train step: `amt.evaluation.step_times` and, but for stage 3, in which
+    a simulation takes as many turns as it needs, `roofline`.
 
-    Weights are random, DINOv2's too, and so are pictures and labels where there is no `data.root`: this is a speed and
-    says nothing else of the model.
+    Stages 1a and 1b are timed on one device. Weights are random, DINOv2's too, and so are pictures and labels where
+    there is no `data.root`: this is a speed and says nothing else of the model. Stages 2 and 3 are timed on the data
+    and the weights that they would train on (`config.data.root`, `config.train.start_from`).
     """
     config = config.copy_and_resolve_references()
     size = config.train.batch_size = config.benchmark.step_batch_size
     config.train.accumulation = 1  # one batch of that size
-    repeats = config.benchmark.repeats
-    check_perception(config)
-    model, _ = build_model(config)
-    hand = jax.tree.map(jnp.asarray, hand_model.load())
-    mesh, component = one_device_mesh(), config.train.component
-    split = batch_sharding(mesh)
-    frame_size = None if network(config) == "perception" else config.finder.frame_size
-    batch = random_batch(size, config.data.image_size, frame_size)
-    feed = Feed(itertools.repeat(batch), lambda b: to_mesh(b, split))
-    if config.data.root:
-        source = open_source(find_root(config.data.root), config.data.split, config.data.part)
-        feed = make_feed(config, source, transform_config(config, network(config)), mesh, Quarantine(workdir))
-    optimizer = make_optimizer(optimizer_config(config), component, frozen_parameters(model))
-    state = create_state(fresh_params(config, model, hand), optimizer, mesh, config.train.sigma_reparam, component)
-    loss = perception_loss(model, objective(config, size), hand)
+    repeats, component = config.benchmark.repeats, config.train.component
+    check_stage(config)
+    of_policy = config.train.stage in POLICY_STAGES
+    made = (learning if of_policy else _perception)(config, workdir)
+    optimizer = make_optimizer(made.optimizer, component, made.frozen)
+    state = create_state(made.params, optimizer, made.mesh, config.train.sigma_reparam, component)
+    feed = made.feed
 
     def make(prepare):
-        return make_train_step(loss, optimizer, config.train.ema_decay, state, mesh, prepare)
+        return make_train_step(made.loss, optimizer, config.train.ema_decay, state, made.mesh, prepare)
 
     def read():
         return feed.place(next(feed.iterator))
@@ -154,14 +152,42 @@ def train_step(config, workdir: Path) -> tuple[dict, dict]:
     state, _ = jax.block_until_ready(step(state, read()))
     state, times = breakdown(step, state, read, repeats)
     state, rates = steady_rates(step, state, read, STEADY_STEPS, repeats)
-    batch = to_mesh(batch, split)
-    counts = products(plain, state, batch)
-    with Progress(len(counts), "products of the train step") as progress:
-        figures = step_roofline(plain, state, batch, counts, repeats, progress.update)
-    names = {"step_batch_size": size, "step_weights": "random", "step_data": config.data.root or "random"}
+    figures = {}
+    if config.train.stage != "3":
+        batch = read() if of_policy else to_mesh(_whole(config), batch_sharding(made.mesh))
+        counts = products(plain, state, batch)
+        with Progress(len(counts), "products of the train step") as progress:
+            figures = step_roofline(plain, state, batch, counts, repeats, progress.update)
+    names = {
+        "step_batch_size": size,
+        "step_stage": config.train.stage,
+        "step_weights": (config.train.start_from or "embedded") if of_policy else "random",
+        "step_data": config.data.root or "random",
+    }
     measured = {f"step_{name}": values for name, values in times.items()}
     measured["step_samples_per_s"] = [size * rate for rate in rates]
     return names | {f"step_{name}": seconds for name, seconds in compiled.items()} | figures, measured
+
+
+def _perception(config, workdir: Path) -> Learning:
+    """Of stages 1a and 1b, on one device, with random weights."""
+    model, _ = build_model(config)
+    hand = jax.tree.map(jnp.asarray, hand_model.load())
+    mesh = one_device_mesh()
+    split = batch_sharding(mesh)
+    feed = Feed(itertools.repeat(_whole(config)), lambda b: to_mesh(b, split))
+    if config.data.root:
+        source = open_source(find_root(config.data.root), config.data.split, config.data.part)
+        feed = make_feed(config, source, transform_config(config, network(config)), mesh, Quarantine(workdir))
+    loss = perception_loss(model, objective(config, config.train.batch_size), hand)
+    params = fresh_params(config, model, hand)
+    return Learning(mesh, loss, feed, optimizer_config(config), params, frozen_parameters(model))
+
+
+def _whole(config) -> Batch:
+    """A random batch as perception's train step takes it."""
+    frame_size = None if network(config) == "perception" else config.finder.frame_size
+    return random_batch(config.train.batch_size, config.data.image_size, frame_size)
 
 
 def feeding(config, workdir: Path) -> tuple[dict, dict]:

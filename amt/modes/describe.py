@@ -17,6 +17,7 @@ from amt.models import cost, weights
 from amt.models.factory import build, build_policy, build_vmt, frozen_parameters
 from amt.models.policy import NUM_SIZED, observe
 from amt.modes.planning import describe_plan, planned_devices
+from amt.modes.train import POLICY_STAGES
 from amt.robot.model import NUM_JOINTS
 from amt.training.optimizer import belongs
 
@@ -42,7 +43,6 @@ COMPONENTS = {  # paths in the model by name; what lies in none of them belongs 
     },
 }
 POLICY = {"temporal_fusion": "fusion", "action_decoder": "actions", "policy": ""}
-POLICY_STAGES = ("2", "3")  # whose train step has a policy
 COLUMNS = {  # what is counted: heading, divisor
     "parameters": ("parameters M", 1e6),
     "trainable_parameters": ("trainable M", 1e6),

@@ -5,6 +5,8 @@ import functools
 import math
 import sys
 import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,27 +15,35 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from amt import hand as hand_model
+from amt.data.demonstrations import FPS
 from amt.data.device_cache import free_bytes
+from amt.data.ycb import USED_IDS
 from amt.errors import UserError
 from amt.evaluation.roofline import random_batch
-from amt.models.factory import frozen_parameters
+from amt.losses.actions import TIPS, ActionLabels
+from amt.models.factory import build_policy, frozen_parameters
+from amt.modes import train_physics
 from amt.modes.train import (
     AUTO,
     augment_config,
     build_model,
-    check_perception,
+    check_stage,
     fresh_params,
     network,
     objective,
     optimizer_config,
     with_batch,
 )
-from amt.structs import Batch
+from amt.physics.objective import Goal
+from amt.robot.model import NUM_JOINTS
+from amt.structs import Batch, HandClip
 from amt.training.feed import Prepare, augment_on_devices
 from amt.training.optimizer import make_optimizer
 from amt.training.plan import NO_ROOM, Plan, largest_batch, read_plan, topology_devices, virtual_devices
+from amt.training.policy import PolicyBatch, policy_loss
+from amt.training.rollouts import PhysicsBatch, Task, looker, num_commands, object_models, physics_loss
 from amt.training.sharding import check_batch, make_mesh, num_batch_parts
-from amt.training.step import initial_state, make_train_step, perception_loss
+from amt.training.step import Loss, Objective, initial_state, make_train_step, perception_loss
 
 FIRST = 8  # samples of a device that the search for a batch begins with
 CROP_FIELDS_END = "contact_known"  # the last field of `Batch` that a finder alone does without
@@ -109,29 +119,37 @@ def choose_batch(config, mesh: Mesh) -> int:
     return found
 
 
+class Planned(NamedTuple):
+    """The train step of a stage: abstract parameters, those of them that never learn, and by batch size what it
+    minimises and the abstract batch that it is fed, with what is done to that on the devices.
+    """
+
+    params: dict
+    frozen: Callable[[str], bool] | None
+    loss: Callable[[int], Loss]
+    feed: Callable[[int], tuple[Any, Prepare | None]]
+
+
 class Planner:
     """Compiles the configured train step on a mesh for any batch size, each once; says on stderr what it does."""
 
     def __init__(self, config, mesh: Mesh):
         self.config, self.mesh = config, mesh
-        check_perception(config)
-        self.model, _ = build_model(config)
-        self.hand = jax.tree.map(jnp.asarray, hand_model.load())
+        check_stage(config)
+        self.step = {"2": _cloning, "3": _physics}.get(config.train.stage, _perception)(config, mesh)
         component = config.train.component
-        self.optimizer = make_optimizer(optimizer_config(config), component, frozen_parameters(self.model))
-        params = jax.eval_shape(functools.partial(fresh_params, config, self.model), self.hand)
+        self.optimizer = make_optimizer(optimizer_config(config), component, self.step.frozen)
         make = functools.partial(
             initial_state, optimizer=self.optimizer, with_gains=config.train.sigma_reparam, component=component
         )
-        self.state = jax.eval_shape(make, params)
+        self.state = jax.eval_shape(make, self.step.params)
         self.plans: dict[int, Plan | None] = {}
 
-    def compile(self, size: int) -> tuple[jax.stages.Compiled, Batch]:
+    def compile(self, size: int) -> tuple[jax.stages.Compiled, Any]:
         """The train step for a batch size, and the abstract batch that it takes beside `self.state`."""
-        batch, prepare = abstract_feed(self.config, size, self.mesh)
-        goal = objective(with_batch(self.config, size), size)  # an epoch of any length takes the same
+        batch, prepare = self.step.feed(size)
         step = make_train_step(
-            perception_loss(self.model, goal, self.hand),
+            self.step.loss(size),
             self.optimizer,
             self.config.train.ema_decay,
             self.state,
@@ -170,8 +188,109 @@ class Planner:
         return largest_batch(peak, num_batch_parts(self.mesh), budget, first)
 
 
+def _perception(config, mesh: Mesh) -> Planned:
+    """Of stages 1a and 1b."""
+    model, _ = build_model(config)
+    hand = jax.tree.map(jnp.asarray, hand_model.load())
+
+    def loss(size: int) -> Loss:  # an epoch of any length takes the same
+        return perception_loss(model, objective(with_batch(config, size), size), hand)
+
+    params = jax.eval_shape(functools.partial(fresh_params, config, model), hand)
+    return Planned(params, frozen_parameters(model), loss, lambda size: abstract_feed(config, size, mesh))
+
+
+def _cloning(config, mesh: Mesh) -> Planned:
+    """Of stage 2."""
+    policy, params, see = _with_policy(config)
+    loss = policy_loss(policy, Objective(config.train.action_loss.to_dict(), "policy"), config.seed)
+
+    def feed(size: int) -> tuple[PolicyBatch, None]:
+        size *= config.train.accumulation
+        return PolicyBatch(see(size, config.train.window), _abstract_labels(config, size)), None
+
+    return Planned(params, None, lambda size: loss, feed)
+
+
+def _physics(config, mesh: Mesh) -> Planned:
+    """Of stage 3, with every object there is."""
+    policy, params, _ = _with_policy(config)
+    model, _ = build_model(config)
+    hand = jax.tree.map(jnp.asarray, hand_model.load())
+    rollouts, models = train_physics.rollout_config(config), object_models(USED_IDS)
+
+    def loss(size: int) -> Loss:
+        goal = train_physics.objective(with_batch(config, size), size)
+        return physics_loss(model, policy, goal, rollouts, models, hand, config.seed, config.train.accumulation)
+
+    def feed(size: int) -> tuple[PhysicsBatch, None]:
+        b, t = size * config.train.accumulation, config.train.window
+        samples, _ = abstract_feed(config, config.rollout.perception_batch_size, mesh)
+        count = num_commands((t - 1) / FPS)
+        goal = Goal(
+            object_pos=_floats(b, count, 3),
+            object_rot=_floats(b, count, 3, 3),
+            tips=_floats(b, count, len(TIPS), 3),
+            wrist_pos=_floats(b, count, 3),
+            wrist_rot=_floats(b, count, 3, 3),
+            valid=jax.ShapeDtypeStruct((b, count), jnp.bool_),
+        )
+        shares = _floats(b, count, t, config.actions.num_steps)
+        played = Task(shares, jax.ShapeDtypeStruct((b,), jnp.int32), _floats(b, 7), goal)
+        return PhysicsBatch(_abstract_clip(config, b, t), _abstract_labels(config, b), played, samples), None
+
+    return Planned(params, frozen_parameters(model), loss, feed)
+
+
+def _with_policy(config) -> tuple[Any, dict, Callable[[int, int], Any]]:
+    """The policy, the abstract parameters of perception and policy, and what it is given of b x t frames."""
+    model, _ = build_model(config)
+    policy = build_policy(config.fusion, config.actions, config.train.blocks.to_dict())
+    hand = jax.tree.map(jnp.asarray, hand_model.load())
+    params = jax.eval_shape(functools.partial(fresh_params, config, model), hand)
+    look = looker(model, hand)
+
+    def see(b: int, t: int):
+        return jax.eval_shape(lambda p, clip: look(p, clip, {}), params, _abstract_clip(config, b, t))
+
+    rng = jax.eval_shape(lambda: jax.random.key(0))
+    return policy, params | {"policy": jax.eval_shape(policy.init, rng, see(1, 1))["params"]}, see
+
+
+def _abstract_clip(config, b: int, t: int) -> HandClip:
+    side = config.data.image_size
+    return HandClip(
+        image=jax.ShapeDtypeStruct((b, t, side, side, 3), jnp.uint8),
+        K=_floats(b, t, 3, 3),
+        T_base_crop=_floats(b, t, 4, 4),
+        qpos=_floats(b, t, NUM_JOINTS),
+        valid=jax.ShapeDtypeStruct((b, t), jnp.bool_),
+        scale=_floats(b, t),
+    )
+
+
+def _abstract_labels(config, b: int) -> ActionLabels:
+    frames = (b, config.train.window)
+    steps = (*frames, config.actions.num_steps)
+    return ActionLabels(
+        commands=_floats(*steps, NUM_JOINTS),
+        position=_floats(*steps, 3),
+        rotation=_floats(*steps, 3, 3),
+        grasp=jax.ShapeDtypeStruct(steps, jnp.int32),
+        aperture=_floats(*steps),
+        approach=_floats(*steps, 3),
+        force=_floats(*steps),
+        lifts=jax.ShapeDtypeStruct(frames, jnp.bool_),
+        valid=jax.ShapeDtypeStruct(frames, jnp.bool_),
+    )
+
+
+def _floats(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
 def abstract_feed(config, size: int, mesh: Mesh) -> tuple[Batch, Prepare | None]:
-    """Shapes of what `data.augment` feeds the train step, and what it does with that on the devices."""
+    """Shapes of what `data.augment` feeds the train step of perception, and what it does with that on the devices."""
     size *= config.train.accumulation
     image_size, prepare = config.data.image_size, None
     if config.data.augment == "device":

@@ -28,7 +28,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
     if min(steps, config.profile.warmup) < 1:
         raise UserError(f"config.profile.steps={steps}, warmup={config.profile.warmup}: expected at least 1 of each")
     train.check_stage(config)
-    made, component = _learning(config, workdir), config.train.component
+    made, component = learning(config, workdir), config.train.component
     feed, chosen = made.feed, made.optimizer
     optimizer = make_optimizer(chosen, component, made.frozen)
     state = create_state(made.params, optimizer, made.mesh, config.train.sigma_reparam, component)
@@ -76,8 +76,8 @@ def run(config, workdir: Path, input: str | None) -> dict:
     }
 
 
-def _learning(config, workdir: Path) -> train.Learning:
-    """What the configured stage trains."""
+def learning(config, workdir: Path) -> train.Learning:
+    """What the configured stage trains, on its data. Raises as `--mode=train` does."""
     quarantine = Quarantine(workdir, jax.process_index())
     if config.train.stage == "2":
         return train_policy.learning(config, train_policy.prepare(config, workdir))

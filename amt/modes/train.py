@@ -38,6 +38,7 @@ from amt.training.step import Loss, Objective, TrainState, init_params, percepti
 from amt.training.stopping import StopRequest
 
 STAGES = ("1a", "1b", "2", "3")
+POLICY_STAGES = STAGES[2:]  # whose train step has a policy
 FLOAT8_CAPABILITY = 8.9  # of NVIDIA GPUs, from Ada and Hopper on
 VALIDATION_SAMPLES = 512
 MEAN_SAMPLES = 4000  # of the training set, for the baseline
@@ -67,9 +68,10 @@ def transform_config(config, component: str = "all") -> TransformConfig:
 
 def run(config, workdir: Path, input: str | None) -> dict:
     check_stage(config)
-    if config.train.stage in ("2", "3"):
+    if config.train.stage in POLICY_STAGES:
         from amt.modes import train_physics, train_policy  # which import this module
 
+        config = _planned(config, sharding.make_mesh(**config.mesh), workdir)
         return (train_policy if config.train.stage == "2" else train_physics).run(config, workdir)
     model, settings = build_model(config)
     _check_best_metric(config.train.best_metric, model)
@@ -217,15 +219,6 @@ def check_stage(config) -> None:
     """Raises `UserError` for a stage that there is not."""
     if config.train.stage not in STAGES:
         raise UserError(f"config.train.stage={config.train.stage}: expected one of {', '.join(STAGES)}")
-
-
-def check_perception(config) -> None:
-    """Raises `UserError` for a stage whose train step is not that of perception."""
-    check_stage(config)
-    if (stage := config.train.stage) in ("2", "3"):
-        raise UserError(
-            f"config.train.stage={stage}: only stages 1a and 1b are planned and timed; use --mode=train or profile"
-        )
 
 
 def check_float8(device: jax.Device) -> None:

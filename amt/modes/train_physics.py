@@ -34,7 +34,16 @@ from amt.training import sharding
 from amt.training.action_labels import action_labels
 from amt.training.feed import host_feed
 from amt.training.policy import check_window, window_dataset
-from amt.training.rollouts import ROLLOUT, PhysicsBatch, RolloutConfig, actor, object_models, physics_loss, task
+from amt.training.rollouts import (
+    ROLLOUT,
+    PhysicsBatch,
+    RolloutConfig,
+    actor,
+    num_commands,
+    object_models,
+    physics_loss,
+    task,
+)
 from amt.training.step import Loss, Objective
 from amt.training.teacher import MOVED, RATE
 
@@ -208,7 +217,7 @@ class PhysicsWindows(grain.RandomMapTransform):
         check_window(length, min(len(video.times) for video in videos))
         self.labels = [action_labels(v.lesson, v.times, v.seen.valid, num_steps) for v in videos]
         seconds = min(float(v.times[length - 1] - v.times[0]) for v in videos)
-        self.num_commands = int(seconds * RATE) + 1
+        self.num_commands = num_commands(seconds)
 
     def random_map(self, indices: Int[np.ndarray, " b"], rng: np.random.Generator) -> PhysicsBatch:
         return jax.tree.map(lambda *x: np.stack(x), *(self.window(int(i), rng) for i in indices))

@@ -49,13 +49,15 @@ def rollout(
     reach: Reach | None = None,
     memory: Float[Array, ""] | float = 1.0,
     guide: Guide | None = None,
+    unrolled: bool = False,
 ) -> State:
     """The states after each command, [T, ...]. Memory grows with T, not with `substeps`.
 
     controls: joint targets in radians, robot order. follow: within a command the target moves from the last one and
     leads by what the actuators lag, as in `amt.robot.replay`; else it is held. memory: the share of the derivative with
     respect to a state that is passed to the command before; below 1 derivatives of long, stiff contacts stay bounded,
-    and what a command does later than some 1 / (1 - memory) commands is seen less and less. For a batch use `jax.vmap`.
+    and what a command does later than some 1 / (1 - memory) commands is seen less and less. unrolled: contacts are
+    solved by a single Newton step (`solver.unrolled_acceleration`), a comparison. For a batch use `jax.vmap`.
     """
 
     @jax.checkpoint
@@ -68,7 +70,7 @@ def rollout(
 
         def substep(state, ctrl):
             push = None if place is None else _guiding(model, state, *place, guide.gain)
-            return step(model, state, ctrl, reach, push), None
+            return step(model, state, ctrl, reach, push, unrolled), None
 
         state, _ = jax.lax.scan(substep, state, for_step)
         return (state, target), state
@@ -110,6 +112,7 @@ def step(
     ctrl: Float[Array, " 22"],
     reach: Reach | None = None,
     push: Float[Array, " 6o"] | None = None,
+    unrolled: bool = False,
 ) -> State:
     """One timestep on: implicit in the actuators' damping and the objects' spin (MuJoCo's implicitfast).
 
@@ -129,7 +132,8 @@ def step(
     rows = _rows(model, at, pos, rot, touching, qpos[:n], qvel)
     if reach is not None:
         force = force + _reach_force(at, pos, rot, touching, reach)
-    qacc, pressed = solver.constrained_acceleration(M, force, rows, state.qacc)
+    solve = solver.unrolled_acceleration if unrolled else solver.constrained_acceleration
+    qacc, pressed = solve(M, force, rows, state.qacc)
     force = force + rows.transposed(pressed)
     touch = _touch(touching, pressed, rows.J @ qvel)
     damped = robot_M + h * jnp.diag(drag)

@@ -80,40 +80,58 @@ def constrained_acceleration(
     return a, -D * (rows.times(a) - rows.aref)
 
 
+def unrolled_acceleration(
+    M: Float[Array, "nv nv"], force: Float[Array, " nv"], rows: Rows, start: Float[Array, " nv"]
+) -> tuple[Float[Array, " nv"], Float[Array, " m+n"]]:
+    """As `constrained_acceleration`, but a single Newton step from `start`, and the derivative of all its arithmetic.
+
+    It is what reverse mode through stock MJX is, which there is for `iterations=1` alone: neither the acceleration nor
+    its derivative is that of the solution. For comparison only (experiments/stage3).
+    """
+    a = _newton_step(M, force, rows, start, rows.times(start) - rows.aref)[0]
+    jar = rows.times(a) - rows.aref
+    return a, -jnp.where(jar < 0, rows.D, 0.0) * jar
+
+
 def _newton(M: Array, force: Array, rows: Rows, a: Array) -> Array:
     """Newton's method with an exact search along each step, until a whole step leaves the pressing set as it was."""
 
     def body(carry):
-        a, jar, pressing, _, count = carry
-        D = jnp.where(pressing, rows.D, 0.0)
-        slope = M @ a - force
-        step = -_solve(M + rows.gram(D), slope + rows.transposed(D * jar))
-        along = rows.times(step)
-        linear, square = step @ slope, step @ (M @ step)
+        a, jar, full = _newton_step(M, force, rows, *carry[:2])
+        return a, jar, full, carry[3] + 1
 
-        def search(bracket, _):
-            low, high, t = bracket
-            at = jar + t * along
-            D = jnp.where(at < 0, rows.D, 0.0)
-            first = linear + t * square + jnp.sum(D * along * at)
-            second = square + jnp.sum(D * along**2)
-            low, high = jnp.where(first < 0, t, low), jnp.where(first < 0, high, t)
-            guess = t - first / second
-            # Beyond the bracket: its middle, or twice as far where it is still open.
-            inside = (guess >= low) & (guess <= high)
-            other = jnp.where(jnp.isinf(high), 2 * low, (low + high) / 2)
-            return (low, high, jnp.where(inside, guess, other)), None
+    start = (a, rows.times(a) - rows.aref, jnp.asarray(False), jnp.int32(0))
+    return jax.lax.while_loop(lambda c: ~c[2] & (c[3] < MAX_STEPS), body, start)[0]
 
-        zero = jnp.zeros((), a.dtype)
-        (_, _, t), _ = jax.lax.scan(search, (zero, zero + jnp.inf, zero + 1), None, length=LINE_STEPS)
-        full = ((jar + along < 0) == pressing).all()  # the minimum of this set's parabola is the minimum
-        t = jnp.where(full, 1.0, t).astype(a.dtype)
-        a, jar = a + t * step, jar + t * along
-        return a, jar, (jar < 0), full, count + 1
 
-    jar = rows.times(a) - rows.aref
-    start = (a, jar, jar < 0, jnp.asarray(False), jnp.int32(0))
-    return jax.lax.while_loop(lambda c: ~c[3] & (c[4] < MAX_STEPS), body, start)[0]
+def _newton_step(M: Array, force: Array, rows: Rows, a: Array, jar: Array) -> tuple[Array, Array, Array]:
+    """The acceleration, its residuals, and whether the whole step was taken."""
+    pressing = jar < 0
+    D = jnp.where(pressing, rows.D, 0.0)
+    slope = M @ a - force
+    step = -_solve(M + rows.gram(D), slope + rows.transposed(D * jar))
+    along = rows.times(step)
+    linear, square = step @ slope, step @ (M @ step)
+
+    def search(bracket, _):
+        low, high, t = bracket
+        at = jar + t * along
+        D = jnp.where(at < 0, rows.D, 0.0)
+        first = linear + t * square + jnp.sum(D * along * at)
+        second = square + jnp.sum(D * along**2)
+        low, high = jnp.where(first < 0, t, low), jnp.where(first < 0, high, t)
+        guess = t - first / second
+        # Beyond the bracket: its middle, or twice as far where it is still open.
+        inside = (guess >= low) & (guess <= high)
+        other = jnp.where(jnp.isinf(high), 2 * low, (low + high) / 2)
+        return (low, high, jnp.where(inside, guess, other)), None
+
+    zero = jnp.zeros((), a.dtype)
+    (_, _, t), _ = jax.lax.scan(search, (zero, zero + jnp.inf, zero + 1), None, length=LINE_STEPS)
+    full = ((jar + along < 0) == pressing).all()  # the minimum of this set's parabola is the minimum
+    t = jnp.where(full, 1.0, t).astype(a.dtype)
+    a, jar = a + t * step, jar + t * along
+    return a, jar, full
 
 
 def _solve(H: Array, b: Array) -> Array:

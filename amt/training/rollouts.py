@@ -62,7 +62,8 @@ class RolloutConfig:
     From the first update to `curriculum_steps` the share of a window that counts grows from `first_horizon` to 1, the
     width of contact from a distance goes geometrically from `reach_width` to `last_reach_width` (metres; 0: none), and
     the help of a guide that leads the object from `guide` to none. `memory` is that of `amt.physics.rollout`.
-    The derivative of each rollout with respect to its commands is clipped to the norm `clip_norm`, 1/radian.
+    The derivative of each rollout with respect to its commands is clipped to the norm `clip_norm`, 1/radian; with
+    `unrolled` it is that of stock MJX (`amt.physics.rollout`), a comparison.
     """
 
     weights: Mapping[str, float]
@@ -74,6 +75,7 @@ class RolloutConfig:
     memory: float
     clip_norm: float
     curriculum_steps: int
+    unrolled: bool = False
 
 
 def task(
@@ -107,6 +109,11 @@ def task(
         valid=ticks <= n - 1,
     )
     return Task(shares.astype(np.float32), np.int32(lesson.ycb_id), pose.astype(np.float32), goal)
+
+
+def num_commands(seconds: float) -> int:
+    """Of a window whose last frame is so long after its first."""
+    return int(seconds * RATE) + 1
 
 
 def object_models(ycb_ids: Iterable[int]) -> physics.Model:
@@ -152,7 +159,8 @@ def rollout_loss(
     def judged(u, model, pose, goal):
         state = physics.at_rest(model, jnp.concatenate([u[0], pose]))
         guide = Guide(goal.object_pos[:, None], goal.object_rot[:, None], gain) if config.guide else None
-        states = physics.rollout(model, state, u, follow=True, reach=reach, memory=config.memory, guide=guide)
+        options = {"reach": reach, "memory": config.memory, "guide": guide, "unrolled": config.unrolled}
+        states = physics.rollout(model, state, u, follow=True, **options)
         terms = objective.terms(model, states, u, goal)
         return objective.total(terms, config.weights), terms
 

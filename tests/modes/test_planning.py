@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from amt import hand
 from amt.data.mixed import find_roots, open_mixed
 from amt.data.quarantine import Quarantine
 from amt.errors import UserError
@@ -45,8 +46,9 @@ def test_bytes_are_those_of_the_arrays():
     config.train.component = "finder"
     planner = planning.Planner(config, one_device_mesh())
     plan, double = planner.plan(8), planner.plan(16)
-    params = train.fresh_params(config, planner.model, planner.hand)
-    optimizer = make_optimizer(train.optimizer_config(config), "finder", frozen_parameters(planner.model))
+    model, _ = train.build_model(config)
+    params = train.fresh_params(config, model, hand.load())
+    optimizer = make_optimizer(train.optimizer_config(config), "finder", frozen_parameters(model))
     state = create_state(params, optimizer, planner.mesh, config.train.sigma_reparam, "finder")
     for name, part in (("weights", "params"), ("ema", "ema"), ("optimizer", "opt_state"), ("spectral", "spectral")):
         assert getattr(plan, name) == sum(x.nbytes for x in jax.tree.leaves(getattr(state, part)))

@@ -10,15 +10,17 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
+from amt.data.demonstrations import DURATION
 from amt.errors import Stopped, UserError
 from amt.evaluation.samples import FILE
 from amt.inference import predictor
 from amt.inference.predictor import load_predictor
 from amt.models import dinov2, weights
-from amt.modes import evaluate, generate, profile, train
+from amt.modes import benchmark, evaluate, generate, planning, profile, train
 from amt.training import lessons, sharding, teacher
 from amt.training.checkpoint import found_steps, load_averaged
 from amt.training.stopping import StopRequest
@@ -379,8 +381,15 @@ def test_a_policy_learns_on_top_and_is_played(root, trained, tmp_path, monkeypat
     assert len(rows) == judged["videos"]
     assert "Lifted, by object" in Page((tmp_path / "report.html").read_text()).tables
     load_predictor(tmp_path / "a")  # a policy is no hindrance to those who only look
-    config.profile.update(warmup=1, steps=1)
-    assert profile.run(config, tmp_path, None)["batch_size"] == config.train.batch_size
+    monkeypatch.setattr(planning, "FPS", 2 / DURATION)  # two frames a sequence
+    mesh = sharding.one_device_mesh()
+    _check_plan(planning.Planner(config, mesh), next(profile.learning(config, tmp_path).feed.iterator))
+    for name in ("compile_seconds", "products", "step_roofline"):  # which take long
+        monkeypatch.setattr(benchmark, name, lambda *_: {})
+    config.benchmark.update(step_batch_size=config.train.batch_size, repeats=1)
+    figures, measured = benchmark.train_step(config, tmp_path)
+    assert figures["step_stage"] == "2" and figures["step_weights"] == str(trained)
+    assert measured["step_samples_per_s"][0] > 0
 
     config = stage3.get_config("tiny")
     config.data.root, config.train.start_from = str(root), str(trained)
@@ -389,7 +398,8 @@ def test_a_policy_learns_on_top_and_is_played(root, trained, tmp_path, monkeypat
     config.train.start_from, config.teacher.folder = str(tmp_path / "a"), str(tmp_path / "a")
     for name in set(config.train.loss) - {"hand_refined", "object_position", "finder_place"}:
         config.train.loss[name] = 0.0  # compiling them takes as long again, as does a mesh of eight
-    monkeypatch.setattr(sharding, "make_mesh", lambda **_: sharding.one_device_mesh())
+    monkeypatch.setattr(sharding, "make_mesh", lambda **_: mesh)
+    _check_plan(planning.Planner(config, mesh), next(profile.learning(config, tmp_path).feed.iterator))
     figures = train.run(config, tmp_path / "b", None)
     assert figures["steps"] == config.train.steps and figures["skipped_updates"] == 0
     assert figures["start_val_tips_mm"] != figures["val_tips_mm"]
@@ -397,3 +407,10 @@ def test_a_policy_learns_on_top_and_is_played(root, trained, tmp_path, monkeypat
     assert last["rollout"] > 0 == last["rollout_not_finite_share"] and last["action_tips"] > 0
     after = weights.load(tmp_path / "b" / "weights.safetensors")[0]
     assert set(after) == {"finder", "perception", "policy"}
+
+
+def _check_plan(planner: planning.Planner, fed) -> None:
+    """It plans for what training is fed."""
+    batch, _ = planner.step.feed(planner.config.train.batch_size)
+    planned, real = (jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in (batch, fed))
+    assert planned == real

@@ -1,0 +1,116 @@
+"""Does training through physics help, and what of it: lifts of unseen videos, several seeds, what is learned paired.
+
+python experiments/stage3/run.py --train=TRAIN --test=TEST --teacher=FOLDER --start=WEIGHTS --workdir=OUT --seeds=3
+
+Every row of `ROWS` is trained and evaluated once a seed; stage 3 starts from stage 2 of the same seed. What is there
+already is not made again. Then how much worse perception sees after stage 3 than before.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGE2 = ["--config.train.steps=700", "--config.train.variants=3", "--config.train.depth_error=0.03",
+          "--config.train.angle_error=0.015"]  # fmt: skip
+STAGE3 = ["--config.train.steps=60", "--config.train.warmup_steps=6", "--config.rollout.curriculum_steps=30",
+          "--config.train.learning_rate=5e-5", "--config.train.ema_decay=0.95"]  # fmt: skip
+ROWS = {
+    "stage2": [],
+    "stage3": [],
+    "stage3 without rollouts": ["--config.rollout.weight=0.0"],
+    "stage3 without contact from a distance": ["--config.rollout.reach_width=0.0"],
+    "stage3 with the derivative of stock MJX": ["--config.rollout.unrolled=True"],
+}
+BASELINES = {"true": "retargeting of the labels", "predicted": "retargeting of what is seen", "teacher": "the teacher"}
+DRAWS = 4000
+SEEING = ("mpjpe_mm", "object_position_mm")  # of perception, before and after
+SEEN_FRAMES = 2160  # of the test videos, by which these are measured
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("train", "test", "teacher", "start", "workdir"):
+        parser.add_argument(f"--{name}", required=True, type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS))
+    args = parser.parse_args()
+    found = {row: [_one(args, row, seed) for seed in range(args.seeds)] for row in args.rows}
+    show(found)
+    before = _seeing(args, args.start, args.workdir / "before")
+    for row in args.rows[1:] if args.rows[0] == "stage2" else args.rows:
+        after = [_seeing(args, _folder(args, row, k), _folder(args, row, k) / "seeing") for k in range(args.seeds)]
+        for name in SEEING:
+            mean = float(np.mean([figures[name] for figures in after]))
+            print(f"{row}: {name} {before[name]:.1f} -> {mean:.1f} ({mean / before[name]:.3f})")
+
+
+def _folder(args: argparse.Namespace, row: str, seed: int) -> Path:
+    return args.workdir / f"{row.replace(' ', '_')}_{seed}"
+
+
+def _one(args: argparse.Namespace, row: str, seed: int) -> list[dict]:
+    """Trials of the test videos."""
+    folder, stage, start = _folder(args, row, seed), "stage2", args.start
+    if row != "stage2":
+        stage, start = "stage3", _folder(args, "stage2", seed)
+    common = [f"--config=configs/{stage}.py:demo", f"--config.teacher.folder={args.teacher}"]
+    steps = STAGE2 if stage == "stage2" else STAGE3
+    if not (folder / "train.json").exists():
+        length = next(flag.partition("=")[2] for flag in steps if flag.startswith("--config.train.steps="))
+        often = [f"--config.train.{name}={length}" for name in ("eval_every", "checkpoint_every")]
+        _launch("train", folder, *common, f"--config.data.root={args.train}", f"--config.train.start_from={start}",
+                f"--config.seed={seed}", *steps, *often, *ROWS[row])  # fmt: skip
+    if not (folder / "evaluate.json").exists():
+        _launch("evaluate", folder, *common, f"--config.data.root={args.test}", "--config.eval.robot=True",
+                f"--config.eval.checkpoint={folder}", "--config.eval.part=all", "--config.eval.films=0")  # fmt: skip
+    return json.loads((folder / "robot_trials.json").read_text())["trials"]
+
+
+def _seeing(args: argparse.Namespace, weights: Path, folder: Path) -> dict:
+    """Figures of perception on some of the test videos."""
+    if not (folder / "evaluate.json").exists():
+        _launch("evaluate", folder, "--config=configs/demo.py", f"--config.data.root={args.test}",
+                "--config.eval.part=all", f"--config.eval.max_samples={SEEN_FRAMES}", "--config.eval.report=False",
+                f"--config.eval.checkpoint={weights}")  # fmt: skip
+    return json.loads((folder / "evaluate.json").read_text())
+
+
+def _launch(mode: str, folder: Path, *flags: str) -> None:
+    print(folder.name, mode, file=sys.stderr, flush=True)
+    program = [sys.executable, str(ROOT / "launch.py"), f"--mode={mode}", f"--workdir={folder}", *flags]
+    subprocess.run(program, cwd=ROOT, check=True)
+
+
+def show(found: dict[str, list[list[dict]]]) -> None:
+    """Shares that are lifted, with 95% intervals over videos, which are drawn again with all their seeds."""
+    rng = np.random.default_rng(0)
+    first = next(iter(found.values()))[0]
+    draws = rng.integers(len(first), size=(DRAWS, len(first)))
+
+    def lifted(runs: list[list[dict]], origin: str) -> np.ndarray:
+        """[videos]: the mean over seeds."""
+        return np.mean([[row["trials"][origin]["lifted"] for row in rows] for rows in runs], axis=0)
+
+    def interval(values: np.ndarray) -> str:
+        low, high = 100 * np.quantile(values[draws].mean(1), [0.025, 0.975])
+        return f"{100 * values.mean():5.1f}% ({low:.1f} to {high:.1f})"
+
+    stage2 = lifted(found["stage2"], "policy") if "stage2" in found else None
+    print(f"{len(first)} videos\n{'commands from':<42}{'lifted (95%)':<26}{'by seed':<26}against stage 2")
+    rows = {name: lifted([first], origin) for origin, name in BASELINES.items()}
+    for name, values in rows.items():
+        print(f"{name:<42}{interval(values)}")
+    for name, runs in found.items():
+        values = lifted(runs, "policy")
+        seeds = ", ".join(f"{100 * lifted([rows], 'policy').mean():.1f}" for rows in runs)
+        against = "" if stage2 is None or name == "stage2" else interval(values - stage2)
+        print(f"{name:<42}{interval(values):<26}{seeds:<26}{against}")
+
+
+if __name__ == "__main__":
+    main()
