@@ -22,9 +22,11 @@ def physics(config: ConfigDict) -> None:
 
 def small(config: ConfigDict) -> None:
     demo.demo(config)
-    config.train.update(steps=300, learning_rate=2e-4, batch_size=4, warmup_steps=20, window=36)
-    config.train.update(eval_every=100, checkpoint_every=100, log_every=10)
-    config.rollout.update(curriculum_steps=150)
+    config.train.update(steps=80, learning_rate=1e-4, batch_size=4, warmup_steps=10, window=36, ema_decay=0.95)
+    config.train.update(eval_every=80, checkpoint_every=80, log_every=10)
+    config.train.rates.update(encoder=0.5, decoder=0.5, finder=0.5)  # four windows are few to see by
+    config.rollout.update(curriculum_steps=40)
+    config.rollout.weights.update(force=0.001, penetration=5.0)  # a hand that never grips is at rest with more of them
     _common(config)
 
 

@@ -41,7 +41,16 @@ from amt.training.feed import Prepare, augment_on_devices
 from amt.training.optimizer import make_optimizer
 from amt.training.plan import NO_ROOM, Plan, largest_batch, read_plan, topology_devices, virtual_devices
 from amt.training.policy import PolicyBatch, policy_loss
-from amt.training.rollouts import PhysicsBatch, Task, looker, num_commands, object_models, physics_loss
+from amt.training.rollouts import (
+    PhysicsBatch,
+    PracticeBatch,
+    Task,
+    looker,
+    num_commands,
+    object_models,
+    physics_loss,
+    practice_loss,
+)
 from amt.training.sharding import check_batch, make_mesh, num_batch_parts
 from amt.training.step import Loss, Objective, initial_state, make_train_step, perception_loss
 
@@ -214,18 +223,19 @@ def _cloning(config, mesh: Mesh) -> Planned:
 
 def _physics(config, mesh: Mesh) -> Planned:
     """Of stage 3, with every object there is."""
-    policy, params, _ = _with_policy(config)
+    policy, params, see = _with_policy(config)
     model, _ = build_model(config)
     hand = jax.tree.map(jnp.asarray, hand_model.load())
     rollouts, models = train_physics.rollout_config(config), object_models(USED_IDS)
 
     def loss(size: int) -> Loss:
-        goal = train_physics.objective(with_batch(config, size), size)
-        return physics_loss(model, policy, goal, rollouts, models, hand, config.seed, config.train.accumulation)
+        goal, last = train_physics.objective(with_batch(config, size), size), (config.seed, config.train.accumulation)
+        if train_physics.alone(config):
+            return practice_loss(policy, goal, rollouts, models, *last)
+        return physics_loss(model, policy, goal, rollouts, models, hand, *last)
 
-    def feed(size: int) -> tuple[PhysicsBatch, None]:
+    def feed(size: int) -> tuple[PhysicsBatch | PracticeBatch, None]:
         b, t = size * config.train.accumulation, config.train.window
-        samples, _ = abstract_feed(config, config.rollout.perception_batch_size, mesh)
         count = num_commands((t - 1) / FPS)
         goal = Goal(
             object_pos=_floats(b, count, 3),
@@ -237,6 +247,9 @@ def _physics(config, mesh: Mesh) -> Planned:
         )
         shares = _floats(b, count, t, config.actions.num_steps)
         played = Task(shares, jax.ShapeDtypeStruct((b,), jnp.int32), _floats(b, 7), goal)
+        if train_physics.alone(config):
+            return PracticeBatch(see(b, t), _abstract_labels(config, b), played), None
+        samples, _ = abstract_feed(config, config.rollout.perception_batch_size, mesh)
         return PhysicsBatch(_abstract_clip(config, b, t), _abstract_labels(config, b), played, samples), None
 
     return Planned(params, frozen_parameters(model), loss, feed)

@@ -1,10 +1,13 @@
-"""`--mode=train` of stage 3: perception and policy learn together, from pixels to what the simulated object does."""
+"""`--mode=train` of stage 3: perception and policy learn together, from pixels to what the simulated object does.
+
+With `train.component=policy` the policy learns alone, from what perception has seen: more rollouts in the same time.
+"""
 
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grain.python as grain
 import jax
@@ -23,26 +26,32 @@ from amt.inference.acting import shares
 from amt.inference.clips import Video, crops
 from amt.inference.observing import Observer
 from amt.inference.predictor import Predictor
+from amt.losses.actions import ActionLabels
 from amt.models import weights
 from amt.models.factory import build_policy, from_settings, frozen_parameters
 from amt.models.perception import Amt
 from amt.models.policy import Policy
+from amt.models.temporal import Observation
 from amt.modes import train as training
 from amt.modes import train_policy, validation
 from amt.structs import HandClip
 from amt.training import sharding
 from amt.training.action_labels import action_labels
 from amt.training.feed import host_feed
-from amt.training.policy import check_window, window_dataset
+from amt.training.policy import PolicyBatch, check_window, turned, window_dataset
 from amt.training.rollouts import (
     ROLLOUT,
     PhysicsBatch,
+    PracticeBatch,
     RolloutConfig,
+    Task,
     actor,
     num_commands,
     object_models,
     physics_loss,
+    practice_loss,
     task,
+    turned_task,
 )
 from amt.training.step import Loss, Objective
 from amt.training.teacher import MOVED, RATE
@@ -61,7 +70,8 @@ class Prepared(NamedTuple):
     mean: dict
     taught: bool
     source: DexYCB
-    windows: "PhysicsWindows"
+    observer: Observer
+    windows: "PhysicsWindows | PracticeWindows"
 
 
 def run(config, workdir: Path) -> dict:
@@ -106,15 +116,17 @@ def prepare(config, workdir: Path) -> Prepared:
     learned = [video for video in learned if video.lesson.ycb_id]
     if not learned:
         raise UserError(f"{source}: no video shows a grasped object; there is nothing to play")
-    windows = PhysicsWindows(
-        observer, source, learned, config.train.window, config.actions.num_steps, config.rollout.displaced
-    )
+    how = config.train.window, config.actions.num_steps, config.rollout.displaced
+    if alone(config):
+        windows = PracticeWindows(learned, train_policy.variants(config, learned), config.train.turn, *how)
+    else:
+        windows = PhysicsWindows(observer, source, learned, *how)
     model = from_settings(settings, config.backbone.to_dict(), config.train.blocks.to_dict())
     policy = build_policy(config.fusion, config.actions, config.train.blocks.to_dict())
     hand = jax.tree.map(jnp.asarray, hand)
     params, _ = training.first_params(config, model, hand, training.given_backbone(config, model))
     params |= {"policy": given["policy"]}
-    return Prepared(model, policy, hand, params, settings, mean, taught, source, windows)
+    return Prepared(model, policy, hand, params, settings, mean, taught, source, observer, windows)
 
 
 def learning(config, made: Prepared, quarantine: Quarantine) -> training.Learning:
@@ -126,26 +138,29 @@ def learning(config, made: Prepared, quarantine: Quarantine) -> training.Learnin
 
 def loss_of(config, made: Prepared) -> Loss:
     videos = made.windows.videos
-    return physics_loss(
-        made.model,
-        made.policy,
-        objective(config, len(videos)),
-        rollout_config(config),
-        object_models(video.lesson.ycb_id for video in videos),
-        made.hand,
-        config.seed,
-        config.train.accumulation,
-    )
+    weights, rollouts = objective(config, len(videos)), rollout_config(config)
+    models = object_models(video.lesson.ycb_id for video in videos)
+    about = config.seed, config.train.accumulation
+    if alone(config):
+        return practice_loss(made.policy, weights, rollouts, models, *about)
+    return physics_loss(made.model, made.policy, weights, rollouts, models, made.hand, *about)
+
+
+def alone(config) -> bool:
+    """Whether only the policy learns, or a part of it."""
+    return training.network(config) == "policy"
 
 
 def batches(config, made: Prepared, mesh, quarantine: Quarantine) -> grain.IterDataset:
-    """Of `PhysicsBatch`."""
+    """Of `PhysicsBatch`, or of `PracticeBatch` where the policy learns alone."""
     size, samples = config.train.batch_size, config.rollout.perception_batch_size
     sharding.check_batch(size, mesh, "config.train.batch_size")
-    sharding.check_batch(samples, mesh, "config.rollout.perception_batch_size")
     windows = window_dataset(
         made.windows, len(made.windows.videos), size * config.train.accumulation, config.seed, num_threads=2
     )
+    if alone(config):
+        return windows
+    sharding.check_batch(samples, mesh, "config.rollout.perception_batch_size")
     seen = train_dataset(
         made.source,
         training.transform_config(config),
@@ -159,12 +174,14 @@ def batches(config, made: Prepared, mesh, quarantine: Quarantine) -> grain.IterD
 
 def validation_of(config, made: Prepared, workdir: Path, quarantine: Quarantine):
     """The scores of perception and of the policy from the pixels on, and the pictures, of `amt.training.loop.train`."""
-    val, held_out = train_policy.watched(config, made.windows.observer, workdir, "val")
+    val, held_out = train_policy.watched(config, made.observer, workdir, "val")
     train_policy.check_held_out(config, held_out)
+    if alone(config):
+        return train_policy.validation(train_policy.acting(made.policy), held_out, config.train.replays), None
     held_out = train_policy.to_replay(held_out, config.train.replays)
     transforms, clips = training.transform_config(config), {}
     for video in held_out:
-        clips[video.number] = crops(made.windows.observer, val, video, range(len(video.times)))
+        clips[video.number] = crops(made.observer, val, video, range(len(video.times)))
     seen = list(eval_batches(val, transforms, config.eval.batch_size, training.VALIDATION_SAMPLES, quarantine))
     perceive = validation.perceiver(made.model, made.hand)
     sees = validation.validation(made.model, perceive, seen)
@@ -196,42 +213,33 @@ def acting(model, policy, hand, clips: dict[int, HandClip]) -> Callable[[dict, V
     return act
 
 
-class PhysicsWindows(grain.RandomMapTransform):
-    """The batch of a window out of each of several videos, about the moment of the grasp; without perception's part.
+class _Windows(grain.RandomMapTransform):
+    """The batch of a window out of each of several videos, about the moment of the grasp.
 
     Of every window as many commands are played as the one of the most frames a second has. Objects are `displaced` on
     the table by normal numbers of this deviation, metres.
     """
 
-    def __init__(
-        self,
-        observer: Observer,
-        source: DexYCB,
-        videos: Sequence[Video],
-        length: int,
-        num_steps: int,
-        displaced: float = 0.0,
-    ):
-        self.observer, self.source, self.videos = observer, source, videos
-        self.length, self.num_steps, self.displaced = length, num_steps, displaced
+    def __init__(self, videos: Sequence[Video], length: int, num_steps: int, displaced: float):
+        self.videos, self.length, self.num_steps, self.displaced = videos, length, num_steps, displaced
         check_window(length, min(len(video.times) for video in videos))
         self.labels = [action_labels(v.lesson, v.times, v.seen.valid, num_steps) for v in videos]
         seconds = min(float(v.times[length - 1] - v.times[0]) for v in videos)
         self.num_commands = num_commands(seconds)
 
-    def random_map(self, indices: Int[np.ndarray, " b"], rng: np.random.Generator) -> PhysicsBatch:
+    def random_map(self, indices: Int[np.ndarray, " b"], rng: np.random.Generator) -> Any:
         return jax.tree.map(lambda *x: np.stack(x), *(self.window(int(i), rng) for i in indices))
 
-    def window(self, index: int, rng: np.random.Generator) -> PhysicsBatch:
+    def part(self, index: int, rng: np.random.Generator) -> tuple[slice, ActionLabels, Task]:
+        """Of a video: the frames of a window, and what should be done there."""
         video = self.videos[index]
         first = self.first_frame(video, rng.uniform(*BEFORE))
-        frames = range(first, first + self.length)
-        clip = crops(self.observer, self.source, video, frames)
-        times = video.times[first : first + self.length]
-        say = shares(times - times[0], clip.valid, self.num_steps, RATE, self.num_commands)
-        labels = jax.tree.map(lambda x: x[first : first + self.length], self.labels[index])
+        part = slice(first, first + self.length)
+        times, valid = video.times[part], np.asarray(video.seen.valid)[part]
+        say = shares(times - times[0], valid, self.num_steps, RATE, self.num_commands)
         aside = rng.normal(0, self.displaced, 2)
-        return PhysicsBatch(clip, labels, task(video.lesson, float(times[0]), say, aside), None)
+        labels = jax.tree.map(lambda x: x[part], self.labels[index])
+        return part, labels, task(video.lesson, float(times[0]), say, aside)
 
     def first_frame(self, video: Video, before: float) -> int:
         """So that a share `before` of the window has passed when the human's object leaves the table."""
@@ -239,3 +247,32 @@ class PhysicsWindows(grain.RandomMapTransform):
         grasp = (rises.argmax() if rises.any() else len(rises) - 1) / RATE
         start = grasp - before * (video.times[self.length - 1] - video.times[0])
         return int(np.clip(np.searchsorted(video.times, start), 0, len(video.times) - self.length))
+
+
+class PhysicsWindows(_Windows):
+    """Of `PhysicsBatch`, without perception's part."""
+
+    def __init__(self, observer: Observer, source: DexYCB, *args):
+        super().__init__(*args)
+        self.observer, self.source = observer, source
+
+    def window(self, index: int, rng: np.random.Generator) -> PhysicsBatch:
+        part, labels, wanted = self.part(index, rng)
+        clip = crops(self.observer, self.source, self.videos[index], range(part.start, part.stop))
+        return PhysicsBatch(clip, labels, wanted, None)
+
+
+class PracticeWindows(_Windows):
+    """Of `PracticeBatch`: one of the ways in which each video was `seen`, turned by up to `turn` radians either way."""
+
+    def __init__(self, videos: Sequence[Video], seen: Sequence[Sequence[Observation]], turn: float, *args):
+        super().__init__(videos, *args)
+        self.seen, self.turn = seen, turn
+
+    def window(self, index: int, rng: np.random.Generator) -> PracticeBatch:
+        part, labels, wanted = self.part(index, rng)
+        ways = self.seen[index]
+        seen = jax.tree.map(lambda x: np.asarray(x)[part], ways[rng.integers(len(ways))])
+        angle = float(rng.uniform(-self.turn, self.turn))
+        both = turned(PolicyBatch(seen, labels), angle)
+        return PracticeBatch(both.seen, both.labels, turned_task(wanted, angle))

@@ -20,6 +20,7 @@ from amt.inference.predictor import Predictor
 from amt.models import weights
 from amt.models.factory import build_policy
 from amt.models.policy import Policy
+from amt.models.temporal import Observation
 from amt.modes import train as training
 from amt.modes.common import Progress
 from amt.robot import load_robot
@@ -120,16 +121,23 @@ def watched(config, observer: Observer, workdir: Path, part: str) -> tuple[DexYC
 
 
 def varied(config, learned: list[Video]) -> list[PolicyBatch]:
-    """Every video, and `train.variants` times as if hand and object had been seen elsewhere."""
+    """Every video as it was seen and as it might have been."""
+    batches = (to_batch(video, config.actions.num_steps) for video in learned)
+    return [
+        batch.replace(seen=seen)
+        for batch, ways in zip(batches, variants(config, learned), strict=True)
+        for seen in ways
+    ]
+
+
+def variants(config, learned: list[Video]) -> list[list[Observation]]:
+    """What was seen in each video, and `train.variants` times as if hand and object had been seen elsewhere."""
     robot, made = load_robot(), []
+    errors = (config.train.depth_error, config.train.angle_error, config.train.variants)
     with Progress(len(learned), "videos and their variants") as progress:
         for number, video in enumerate(learned):
-            batch = to_batch(video, config.actions.num_steps)
             rng = np.random.default_rng((config.seed, number))
-            errors = (config.train.depth_error, config.train.angle_error, config.train.variants)
-            others = misplaced(robot, video.seen, video.lesson.home, rng, *errors)
-            made += [batch.replace(seen=seen) for seen in others]
-            made.append(batch)
+            made.append([video.seen, *misplaced(robot, video.seen, video.lesson.home, rng, *errors)])
             progress.update(1)
     return made
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+from scipy.spatial.transform import Rotation
 
 from amt import losses, physics
 from amt.data.scene_objects import scene_object
@@ -53,6 +54,15 @@ class PhysicsBatch:
     labels: ActionLabels
     task: Task
     perception: Batch
+
+
+@flax.struct.dataclass
+class PracticeBatch:
+    """Windows of b videos as perception, which does not learn, has seen them, and what should be done there."""
+
+    seen: Observation
+    labels: ActionLabels
+    task: Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +119,21 @@ def task(
         valid=ticks <= n - 1,
     )
     return Task(shares.astype(np.float32), np.int32(lesson.ycb_id), pose.astype(np.float32), goal)
+
+
+def turned_task(task: Task, angle: float) -> Task:
+    """One window's on another side of the robot, as `amt.training.policy.turned`: all about the base's z, radians."""
+    turn = Rotation.from_rotvec([0.0, 0.0, angle])
+    R, goal, pose = turn.as_matrix().astype(np.float32), task.goal, task.object_pose
+    quat = (turn * Rotation.from_quat(pose[3:], scalar_first=True)).as_quat(scalar_first=True)
+    goal = goal.replace(
+        object_pos=goal.object_pos @ R.T,
+        object_rot=R @ goal.object_rot,
+        tips=goal.tips @ R.T,
+        wrist_pos=goal.wrist_pos @ R.T,
+        wrist_rot=R @ goal.wrist_rot,
+    )
+    return task.replace(object_pose=np.concatenate([R @ pose[:3], quat]).astype(np.float32), goal=goal)
 
 
 def num_commands(seconds: float) -> int:
@@ -222,22 +247,56 @@ def physics_loss(
 
     `weights` are of all of these, `models` those of `object_models`. Dropout is a function of `seed` and the step.
     """
-    perceived, act, robot = perception_terms(model, weights, hand), actor(model, policy, hand), load_robot()
+    perceived, act = perception_terms(model, weights, hand), actor(model, policy, hand)
+    judge = _judge(weights, rollouts, models, accumulation)
 
     def loss(params, spectral, batch: PhysicsBatch, step):
         plain, after = sigma_reparam.fold(params, spectral)
         rng, of_policy = jax.random.split(jax.random.fold_in(jax.random.key(seed), step))
         terms, watched = perceived(plain, batch.perception, rng)
         actions = act(plain, batch.clip, {"dropout": of_policy})
-        terms |= action_losses(actions, batch.labels, robot)
-        if weights.has(ROLLOUT):
-            commands = played(batch.task.shares, actions.commands, batch.clip.qpos[:, 0])
-            share = jnp.minimum(step.astype(jnp.float32) / (rollouts.curriculum_steps * accumulation + 1e-6), 1.0)
-            terms[ROLLOUT], scalars = rollout_loss(rollouts, models, commands, batch.task, share)
-            watched |= scalars
+        more, scalars = judge(actions, batch.labels, batch.task, batch.clip.qpos[:, 0], step)
+        terms, watched = terms | more, watched | scalars
         if weights.has("kl"):
             terms["kl"] = losses.kl_gains(sigma_reparam.gains(params, spectral))
         value, terms = weights.total(terms, step)
         return value, (terms | watched, after)
 
     return loss
+
+
+def practice_loss(
+    policy: Policy,
+    weights: Objective,
+    rollouts: RolloutConfig,
+    models: physics.Model,
+    seed: int = 0,
+    accumulation: int = 1,
+) -> Loss:
+    """On a `PracticeBatch`: as `physics_loss`, of the policy alone."""
+    judge = _judge(weights, rollouts, models, accumulation)
+
+    def loss(params, spectral, batch: PracticeBatch, step):
+        plain, after = sigma_reparam.fold(params, spectral)
+        rng = jax.random.fold_in(jax.random.key(seed), step)
+        actions, _ = policy.apply({"params": plain["policy"]}, batch.seen, rngs={"dropout": rng})
+        terms, scalars = judge(actions, batch.labels, batch.task, batch.seen.qpos[:, 0], step)
+        value, terms = weights.total(terms, step)
+        return value, (terms | scalars, after)
+
+    return loss
+
+
+def _judge(weights: Objective, rollouts: RolloutConfig, models: physics.Model, accumulation: int) -> Callable:
+    """(actions, labels, task, joints [b,22] before, step) -> terms of cloning and of the rollouts, what is watched."""
+    robot = load_robot()
+
+    def judge(actions: Actions, labels: ActionLabels, task: Task, q: Array, step: Array) -> tuple[dict, dict]:
+        terms, scalars = action_losses(actions, labels, robot), {}
+        if weights.has(ROLLOUT):
+            commands = played(task.shares, actions.commands, q)
+            share = jnp.minimum(step.astype(jnp.float32) / (rollouts.curriculum_steps * accumulation + 1e-6), 1.0)
+            terms[ROLLOUT], scalars = rollout_loss(rollouts, models, commands, task, share)
+        return terms, scalars
+
+    return judge

@@ -399,7 +399,9 @@ def test_a_policy_learns_on_top_and_is_played(root, trained, tmp_path, monkeypat
     for name in set(config.train.loss) - {"hand_refined", "object_position", "finder_place"}:
         config.train.loss[name] = 0.0  # compiling them takes as long again, as does a mesh of eight
     monkeypatch.setattr(sharding, "make_mesh", lambda **_: mesh)
-    _check_plan(planning.Planner(config, mesh), next(profile.learning(config, tmp_path).feed.iterator))
+    for component in ("policy", "all"):
+        config.train.component = component
+        _check_plan(planning.Planner(config, mesh), next(profile.learning(config, tmp_path).feed.iterator))
     figures = train.run(config, tmp_path / "b", None)
     assert figures["steps"] == config.train.steps and figures["skipped_updates"] == 0
     assert figures["start_val_tips_mm"] != figures["val_tips_mm"]
