@@ -50,6 +50,8 @@ COLUMNS = {  # what is counted: heading, divisor
     "forward_flops": ("forward GFLOP", 1e9),
     "training_flops": ("training GFLOP", 1e9),
 }
+# Dense bfloat16 operations per second: NVIDIA's data sheet of the H100 SXM, Google's documentation of the TPU v5e.
+PEAKS = {"h100_sxm": 989.4e12, "tpu_v5e": 197e12}
 
 
 class Subject(NamedTuple):
@@ -73,8 +75,10 @@ def run(config, workdir: Path, input: str | None) -> dict:
     rows += _described(_policy(config, out if config.family == "vmt" else out[1]))[0]
     print_components(rows)
     totals = {key: sum(row[key] for row in rows) for key in COLUMNS}
+    # What arithmetic alone would allow one stream; no program reaches it.
+    limits = {f"{name}_peak_frames_per_s": peak / totals["forward_flops"] for name, peak in PEAKS.items()}
     plan = {"plan": describe_plan(config, devices)} if devices else {}
-    return {**totals, "outputs": outputs, "components": rows, **plan}
+    return {**totals, **limits, "outputs": outputs, "components": rows, **plan}
 
 
 def _described(subject: Subject) -> tuple[list[dict], dict, Any]:

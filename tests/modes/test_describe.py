@@ -48,6 +48,7 @@ def test_full_model_in_the_file_and_on_the_screen(main, tmp_path, capsys):
     assert rows["temporal_fusion"]["training_flops"] == 0  # there is no policy in stage 1
     for key in describe.COLUMNS:
         assert result[key] == sum(row[key] for row in rows.values()) > 0
+    assert result["h100_sxm_peak_frames_per_s"] * result["forward_flops"] == pytest.approx(989.4e12)
     printed = capsys.readouterr().out
     assert "304.4" in printed and f"parameters            {result['parameters']}" in printed
 
