@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 
 from amt.data.demonstrations import Demonstration
 from amt.geometry.mirror import mirror_points
+from amt.models.temporal import Observation
 from amt.robot import forward, load_robot
 from amt.robot.model import NUM_JOINTS
 from amt.training import teacher
@@ -49,6 +50,22 @@ def as_predicted(
     """The demonstration with a predicted hand (camera frame) in place of the true one."""
     world = joints @ np.swapaxes(T_table_camera[:, :3, :3], 1, 2) + T_table_camera[:, None, :3, 3]
     return dataclasses.replace(shown, joints=mirror_points(world) if shown.mirrored else world, valid=valid)
+
+
+def sight(seen: Observation, shown: Demonstration, T_base_world: Float[np.ndarray, "4 4"]) -> dict[str, float]:
+    """How far off is what a policy was given of a video [t,...], means over the frames in which it is seen.
+
+    joints_mm and object_mm are distances in the base frame, joints_from_wrist_mm is without the wrist's.
+    """
+    R, t = T_base_world[:3, :3], T_base_world[:3, 3]
+    valid = np.asarray(seen.valid) & shown.valid
+    off = np.asarray(seen.joints)[valid] - (shown.joints[valid] @ R.T + t)
+    thing = np.asarray(seen.object_position)[valid] - (shown.object_pos[valid] @ R.T + t)
+    return {
+        "joints_mm": 1e3 * float(np.linalg.norm(off, axis=-1).mean()),
+        "joints_from_wrist_mm": 1e3 * float(np.linalg.norm(off - off[:, :1], axis=-1).mean()),
+        "object_mm": 1e3 * float(np.linalg.norm(thing, axis=-1).mean()),
+    }
 
 
 def summary(trials: Mapping[str, list[dict[str, float]]]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from amt.data.images import decode
 from amt.data.packed import open_source
 from amt.errors import UserError
 from amt.evaluation.baseline import TrainingMean
-from amt.evaluation.robot import as_predicted, summary, trial
+from amt.evaluation.robot import as_predicted, sight, summary, trial
 from amt.inference.clips import videos
 from amt.inference.observing import Observer
 from amt.inference.predictor import Predictor
@@ -36,7 +36,8 @@ def run(config, workdir: Path) -> dict:
 
     Origins of the commands: `true`, kinematic retargeting of the labels; `predicted`, of what perception sees;
     `teacher`, the lesson, chosen by replay; `policy`, where the weights have one. A video in which no hand is seen
-    counts as not lifted. Raises UserError where the weights are of another architecture and without any object.
+    counts as not lifted. `seen_` are errors of what perception sees (`amt.evaluation.robot.sight`), means over videos.
+    Raises UserError where the weights are of another architecture and without any object.
     """
     path = weights.resolve(config.eval.checkpoint)
     params, settings, mean = weights.load(path)
@@ -54,7 +55,7 @@ def run(config, workdir: Path) -> dict:
     with Progress(len(clips), "videos") as progress:
         seen = {v.number: v for v in videos(observer, source, known, folder / "seen", progress.update)}
     origins = ("true", "predicted", "teacher", *(["policy"] if act else []))
-    rows, acted = [], []
+    rows, acted, sights = [], [], []
     with Progress(len(clips), "trials") as progress:
         for number, (clip, run) in enumerate(zip(clips, source.runs, strict=True)):
             lesson = known[run.sequence]
@@ -64,6 +65,7 @@ def run(config, workdir: Path) -> dict:
                 commands = {"true": _followed(shown, lesson), "teacher": lesson.commands}
                 if number in seen:
                     video = seen[number]
+                    sights.append(sight(video.seen, shown, lesson.T_base_world))
                     blind = as_predicted(shown, video.joints, video.seen.valid, recorded.T_table_camera)
                     commands["predicted"] = _followed(blind, lesson)
                     if act:
@@ -80,6 +82,8 @@ def run(config, workdir: Path) -> dict:
     if config.eval.report:
         write_robot_report(workdir, source, TrainingMean.from_json(mean), str(config))
     figures = summary({o: [row["trials"][o] for row in rows] for o in origins})
+    if sights:
+        figures |= {f"seen_{name}": float(np.mean([row[name] for row in sights])) for name in sights[0]}
     return {"weights": path.name, "videos": len(rows), "videos_seen": len(seen), **figures}
 
 

@@ -27,8 +27,7 @@ ROWS = {
 }
 BASELINES = {"true": "retargeting of the labels", "predicted": "retargeting of what is seen", "teacher": "the teacher"}
 DRAWS = 4000
-SEEING = ("mpjpe_mm", "object_position_mm")  # of perception, before and after
-SEEN_FRAMES = 1440  # of the test videos, by which these are measured
+SEEING = ("seen_joints_from_wrist_mm", "seen_joints_mm", "seen_object_mm")  # of perception, before and after
 
 
 def main() -> None:
@@ -43,12 +42,11 @@ def main() -> None:
     seeds = {row: range(args.seeds if row in first else args.ablation_seeds) for row in args.rows}
     found = {row: [_one(args, row, seed) for seed in seeds[row]] for row in args.rows}
     show(found)
-    before = _seeing(args, args.start, args.workdir / "before")
-    for row in args.rows[1:] if args.rows[0] == "stage2" else args.rows:
-        after = [_seeing(args, _folder(args, row, k), _folder(args, row, k) / "seeing") for k in seeds[row]]
+    for row in args.rows:
         for name in SEEING:
-            mean = float(np.mean([figures[name] for figures in after]))
-            print(f"{row}: {name} {before[name]:.1f} -> {mean:.1f} ({mean / before[name]:.3f})")
+            pairs = [[_figures(args, r, k)[name] for r in ("stage2", row)] for k in seeds[row]]
+            before, after = np.mean(pairs, axis=0)
+            print(f"{row}: {name} {before:.1f} -> {after:.1f} ({after / before:.3f})")
 
 
 def _folder(args: argparse.Namespace, row: str, seed: int) -> Path:
@@ -72,13 +70,8 @@ def _one(args: argparse.Namespace, row: str, seed: int) -> list[dict]:
     return json.loads((folder / "robot_trials.json").read_text())["trials"]
 
 
-def _seeing(args: argparse.Namespace, weights: Path, folder: Path) -> dict:
-    """Figures of perception on some of the test videos."""
-    if not (folder / "evaluate.json").exists():
-        _launch("evaluate", folder, "--config=configs/demo.py", f"--config.data.root={args.test}",
-                "--config.eval.part=all", f"--config.eval.max_samples={SEEN_FRAMES}", "--config.eval.report=False",
-                f"--config.eval.checkpoint={weights}")  # fmt: skip
-    return json.loads((folder / "evaluate.json").read_text())
+def _figures(args: argparse.Namespace, row: str, seed: int) -> dict:
+    return json.loads((_folder(args, row, seed) / "evaluate.json").read_text())
 
 
 def _launch(mode: str, folder: Path, *flags: str) -> None:

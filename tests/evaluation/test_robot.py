@@ -4,10 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 from scipy.stats import binomtest
 
 from amt.data.demonstrations import Demonstration
 from amt.evaluation import robot
+from amt.models.temporal import Observation
 from amt.robot.replay import Replay
 from amt.training import teacher
 from amt.training.lessons import Lesson
@@ -71,3 +73,27 @@ def test_a_perfect_prediction_is_the_demonstration(mirrored):
     np.testing.assert_allclose(again.joints, shown.joints, atol=1e-12)
     assert again.valid is valid
     assert dataclasses.replace(again, joints=shown.joints, valid=shown.valid).mirrored == mirrored
+
+
+def test_what_is_seen_is_off_by_what_it_was_moved_by():
+    """Seen 30 mm to the side, the fingers 40 mm above that, the object 50 mm below it; in one frame not at all."""
+    rng = np.random.default_rng(0)
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = Rotation.from_rotvec([0.1, -0.2, 2.0]).as_matrix(), [0.4, -0.1, 0.2]
+    joints, path = rng.normal(size=(3, 21, 3)), rng.normal(size=(3, 3))
+    eye = np.tile(np.eye(3), (3, 1, 1))
+    shown = Demonstration(np.arange(3) / 30, joints, np.ones(3, bool), path, eye, 2, False)
+
+    def moved(points, offset):
+        return points @ T[:3, :3].T + T[:3, 3] + offset
+
+    seen = Observation(**dict.fromkeys(Observation.__dataclass_fields__)).replace(
+        joints=moved(joints, [0.03, 0, 0]) + np.r_[0.0, np.full(20, 0.04)][None, :, None] * [0, 0, 1],
+        object_position=moved(path, [0.03, 0, -0.05]),
+        valid=np.array([True, False, True]),
+    )
+    seen.joints[1] += 9.0
+    found = robot.sight(seen, shown, T)
+    assert found["joints_mm"] == pytest.approx((30 + 20 * 50) / 21)
+    assert found["joints_from_wrist_mm"] == pytest.approx(20 * 40 / 21)
+    assert found["object_mm"] == pytest.approx(np.hypot(30, 50))

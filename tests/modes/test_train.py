@@ -3,18 +3,13 @@
 import csv
 import importlib.util
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
-from amt.data.demonstrations import DURATION
 from amt.errors import Stopped, UserError
 from amt.evaluation.samples import FILE
 from amt.inference import predictor
@@ -59,14 +54,8 @@ def test_a_stopped_run_ends_where_an_unstopped_one_does(config, trained, tmp_pat
     shutil.copytree(trained / "checkpoints" / "step_2", tmp_path / "checkpoints" / "step_2")
     assert train.run(config, tmp_path, None)["steps"] == config.train.steps
     whole, resumed = (weights.load(folder / "weights.safetensors")[0] for folder in (trained, tmp_path))
-    for a, b in zip(*map(_leaves, (whole, resumed)), strict=True):
+    for a, b in zip(*map(jax.tree.leaves, (whole, resumed)), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-3, rtol=2e-3)  # saved in half precision
-
-
-def _leaves(tree):
-    import jax
-
-    return jax.tree.leaves(tree)
 
 
 @pytest.mark.slow
@@ -92,7 +81,7 @@ def test_asked_to_stop_it_saves_and_goes_on_to_the_same_end(config, trained, tmp
         weights.resolve(tmp_path)
     (tmp_path / "scalars.csv").open("a").write("4,loss,1.0\n4,lo")  # of a process that was killed later
     train.run(config, tmp_path, None)
-    for a, b in zip(*(_leaves(load_averaged(f / "checkpoints")[0]) for f in (trained, tmp_path)), strict=True):
+    for a, b in zip(*(jax.tree.leaves(load_averaged(f / "checkpoints")[0]) for f in (trained, tmp_path)), strict=True):
         np.testing.assert_array_equal(a, b)
     rows, again = (_rows(folder / "scalars.csv") for folder in (trained, tmp_path))
     assert rows == again and len(rows) > 4
@@ -102,18 +91,6 @@ def _rows(path):
     """But those of speed."""
     with path.open() as file:
         return [row for row in csv.reader(file) if row[1] not in ("samples_per_s", "input_wait_share")]
-
-
-@pytest.mark.slow
-def test_killed_and_stopped_processes_end_the_same(root, tmp_path):
-    """experiments/interruptions, shortened: one kill -9 and one SIGTERM, of the finder alone, which compiles soon."""
-    script = Path(__file__).parents[2] / "experiments/interruptions/run.py"
-    command = [sys.executable, script, f"--root={root}", f"--workdir={tmp_path}", "--steps=20", "--times=1"]
-    command += ["--config.train.component=finder"]
-    one_device = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "PYTHONPATH": str(script.parents[2])}
-    done = subprocess.run(command, env=os.environ | one_device, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("ended at step 20") == done.stdout.count(": 0 of") == 2
 
 
 @pytest.mark.parametrize(
@@ -256,10 +233,10 @@ def test_one_component_learns_from_given_weights_and_the_other_stays(trained, ro
     config.train.update(component="finder", start_from=str(trained), steps=2)
     train.run(config, tmp_path, None)
     before, after = (weights.load(folder / "weights.safetensors")[0] for folder in (trained, tmp_path))
-    for a, b in zip(_leaves(before["perception"]), _leaves(after["perception"]), strict=True):
+    for a, b in zip(jax.tree.leaves(before["perception"]), jax.tree.leaves(after["perception"]), strict=True):
         np.testing.assert_array_equal(a, b)
-    moved = [np.abs(a - b).max() for a, b in zip(_leaves(before["finder"]), _leaves(after["finder"]), strict=True)]
-    assert max(moved) > 0
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), before["finder"], after["finder"])
+    assert max(jax.tree.leaves(moved)) > 0
 
 
 @pytest.mark.slow
@@ -271,7 +248,7 @@ def test_a_part_of_another_shape_begins_afresh_and_is_named(trained, root, tmp_p
     train.run(config, tmp_path, None)
     assert "fresh: finder.Block_0" in capsys.readouterr().err
     before, after = (weights.load(folder / "weights.safetensors")[0] for folder in (trained, tmp_path))
-    for a, b in zip(_leaves(before["perception"]), _leaves(after["perception"]), strict=True):
+    for a, b in zip(jax.tree.leaves(before["perception"]), jax.tree.leaves(after["perception"]), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -283,23 +260,6 @@ def test_trained_weights_predict(trained):
     prediction = predictor.stills(images, K)
     assert prediction.hand.joints.shape == (3, 21, 3)
     assert np.isfinite(prediction.hand.joints).all()
-
-
-@pytest.mark.slow
-def test_out_of_the_device_cache_and_stopped_it_ends_the_same(root, tmp_path):
-    """On 8 devices; augmentation is a function of the step, so a run that goes on sees the same pictures."""
-    config = demo.get_config("tiny")
-    config.data.root = str(root)
-    config.data.update(augment="device", feed="cache")
-    config.train.component = "perception"
-    assert np.isfinite(train.run(config, tmp_path / "whole", None)["val_mpjpe_mm"])
-    checkpoints = tmp_path / "resumed" / "checkpoints"
-    checkpoints.mkdir(parents=True)
-    shutil.copytree(tmp_path / "whole/checkpoints/step_2", checkpoints / "step_2")
-    train.run(config, tmp_path / "resumed", None)
-    whole, resumed = (weights.load(tmp_path / name / "weights.safetensors")[0] for name in ("whole", "resumed"))
-    for a, b in zip(*map(_leaves, (whole, resumed)), strict=True):
-        np.testing.assert_allclose(a, b, atol=2e-3, rtol=2e-3)  # saved in half precision
 
 
 def test_kinds_and_forces_are_taught_by_both_terms_and_simulated_contacts(tmp_path):
@@ -368,7 +328,7 @@ def test_a_policy_learns_on_top_and_is_played(root, trained, tmp_path, monkeypat
     before, after = (weights.load(folder / "weights.safetensors")[0] for folder in (trained, tmp_path / "a"))
     policy = after.pop("policy")
     assert set(policy) == {"fusion", "actions"}
-    for a, b in zip(*map(_leaves, (before, after)), strict=True):
+    for a, b in zip(*map(jax.tree.leaves, (before, after)), strict=True):
         np.testing.assert_array_equal(a, b)
     config.eval.update(checkpoint=str(tmp_path / "a"), robot=True, part="all")
     config.teacher.folder = str(tmp_path / "a")
@@ -381,15 +341,12 @@ def test_a_policy_learns_on_top_and_is_played(root, trained, tmp_path, monkeypat
     assert len(rows) == judged["videos"]
     assert "Lifted, by object" in Page((tmp_path / "report.html").read_text()).tables
     load_predictor(tmp_path / "a")  # a policy is no hindrance to those who only look
-    monkeypatch.setattr(planning, "FPS", 2 / DURATION)  # two frames a sequence
     mesh = sharding.one_device_mesh()
     _check_plan(planning.Planner(config, mesh), next(profile.learning(config, tmp_path).feed.iterator))
     for name in ("compile_seconds", "products", "step_roofline"):  # which take long
         monkeypatch.setattr(benchmark, name, lambda *_: {})
     config.benchmark.update(step_batch_size=config.train.batch_size, repeats=1)
-    figures, measured = benchmark.train_step(config, tmp_path)
-    assert figures["step_stage"] == "2" and figures["step_weights"] == str(trained)
-    assert measured["step_samples_per_s"][0] > 0
+    assert benchmark.train_step(config, tmp_path)[1]["step_samples_per_s"][0] > 0
 
     config = stage3.get_config("tiny")
     config.data.root, config.train.start_from = str(root), str(trained)
