@@ -21,6 +21,7 @@ STAGE2 = [f"--config.train.{field}" for field in ("steps=700", "eval_every=350",
 ROWS = {
     "stage2": [],
     "stage3": [],
+    "stage3 with the policy at a fifth of the rate": ["--config.train.rates.policy=0.2"],
     "stage3 without rollouts": ["--config.rollout.weight=0.0"],
     "stage3 without contact from a distance": ["--config.rollout.reach_width=0.0"],
     "stage3 with the derivative of stock MJX": ["--config.rollout.unrolled=True"],
