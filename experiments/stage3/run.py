@@ -95,17 +95,17 @@ def show(found: dict[str, list[list[dict]]]) -> None:
         low, high = 100 * np.quantile(values[draws].mean(1), [0.025, 0.975])
         return f"{100 * values.mean():5.1f}% ({low:.1f} to {high:.1f})"
 
-    print(f"{len(first)} videos\n{'commands from':<42}{'lifted (95%)':<26}{'by seed':<26}against stage 2")
+    print(f"{len(first)} videos\n{'commands from':<48}{'lifted (95%)':<26}{'by seed':<26}against stage 2")
     rows = {name: lifted([first], origin) for origin, name in BASELINES.items()}
     for name, values in rows.items():
-        print(f"{name:<42}{interval(values)}")
+        print(f"{name:<48}{interval(values)}")
     for name, runs in found.items():
         values = lifted(runs, "policy")
         seeds = ", ".join(f"{100 * lifted([rows], 'policy').mean():.1f}" for rows in runs)
         against = ""
         if "stage2" in found and name != "stage2":
             against = interval(values - lifted(found["stage2"][: len(runs)], "policy"))
-        print(f"{name:<42}{interval(values):<26}{seeds:<26}{against}")
+        print(f"{name:<48}{interval(values):<26}{seeds:<26}{against}")
 
 
 if __name__ == "__main__":
