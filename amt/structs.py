@@ -76,7 +76,8 @@ class Batch:
     """One training batch: a crop, the virtual camera that took it, labels in that camera's frame; and a whole frame.
 
     Left hands are already mirrored. `object_pose` is model to crop camera; `hand_pose` is the MANO layout in the frame
-    of the original camera (3 axis-angle, 45 PCA), `R_crop_camera` takes it to the crop's. `hand_visible` is False for
+    of the original camera (3 axis-angle, 45 PCA), `R_crop_camera` takes it to the crop's; where `left_basis` it and
+    `betas` are coefficients of `HandModel.left`. `hand_visible` is False for
     a crop of something else, `shows_left` True where the side was guessed wrong on purpose: such a crop teaches nothing
     but the side. Contacts are those with the grasped object: points, the hand's force on it in newtons, and the kind as
     in `Contacts`. Where `contact_known` is False nobody simulated them, and `amt.losses.labels` finds points by
@@ -97,6 +98,7 @@ class Batch:
     hand_pose: Float[Array, "batch 48"]
     betas: Float[Array, "batch 10"]
     hand_pose_valid: Bool[Array, " batch"]
+    left_basis: Bool[Array, " batch"]
     object_pose: Float[Array, "batch n 3 4"]
     object_ids: Int[Array, "batch n"]
     object_valid: Bool[Array, "batch n"]

@@ -33,6 +33,10 @@ def get_config() -> ConfigDict:
                 "num_processes": 0,  # 0: found by jax
                 "process_id": -1,  # -1: found by jax
             },
+            "hand": {  # whose pose and shape parameters are predicted, and read from labels (docs/training.md)
+                "model": "",  # MANO_RIGHT.pkl or a .npz; empty: the embedded CC0 hand
+                "left_model": "",  # MANO_LEFT.pkl, which DexYCB's left hands need; empty: the one beside model, if any
+            },
             "data": data(),
             "validate": {"num_workers": 2},  # processes that read; 0 reads in this one
             "convert": {"shard_samples": 4096},  # samples in one shard, about 400 MB of DexYCB's

@@ -65,6 +65,7 @@ def make_sample(seed, is_left=False, distance=0.6, dot=None, contacts=False):
         "joints_valid": np.bool_(True),
         "hand_pose": left_pose,
         "hand_pose_valid": np.bool_(True),
+        "left_basis": np.bool_(False),
         "object_pose": object_pose,
         "object_ids": np.int32([3, 21] + [0] * 8),
         "object_valid": np.arange(10) < 2,

@@ -14,9 +14,11 @@ import numpy as np
 from jaxtyping import Float32
 
 from amt.data.contacts import no_contacts, read_contacts
-from amt.data.files import TABLE, Calibration, read_bytes, read_depth, read_labels, read_meta
+from amt.data.files import GENERATOR, TABLE, Calibration, read_bytes, read_depth, read_labels, read_meta
+from amt.data.hand_labels import HAND, HandIds, mask_hand_labels
 from amt.data.index import Index
 from amt.errors import UserError
+from amt.hand import EMBEDDED_HAND
 
 SPLITS = ("s0", "s1", "s2", "s3")
 SIMULATED = "grasp"  # in meta.yml: the generator's mark of sequences with simulated contacts
@@ -89,12 +91,13 @@ class DexYCB:
 
     `source[i]` is a dict of numpy arrays in the camera frame, named as in `amt.structs.Batch`: `color` (the
     JPEG file's bytes), `K` [3,3] pixels, `T_world_camera` [4,4], `joints_3d` [21,3], `joints_2d` [21,2]
-    pixels, `joints_valid`, `hand_pose` [51], `betas` [10], `hand_pose_valid`, `object_pose` [10,3,4],
+    pixels, `joints_valid`, `hand_pose` [51], `betas` [10], `hand_pose_valid`, `left_basis`, `object_pose` [10,3,4],
     `object_ids` [10] (0: none), `object_valid` [10], `grasped` (index into these, -1: none), `is_left`; simulated
     contacts with the grasped object as `amt.data.contacts.read_contacts` gives them, none known in DexYCB; with
     `with_seg` also `seg` [height,width] uint8 (0, 1-21 object, 255 hand), with `with_depth` also `depth`
     [height,width] in metres, 0 where unknown. What a mask calls invalid is 0. Left hands are as on disk.
 
+    With `hands` hand parameters that belong to another hand are not valid (`amt.data.hand_labels`); without it all are.
     `empty` names the root's sequences without frames. The first start on a large data set parses its YAML
     files, later ones read `amt.data.index`.
 
@@ -109,13 +112,16 @@ class DexYCB:
         part: str = "train",
         with_seg: bool = False,
         with_depth: bool = False,
+        hands: HandIds | None = None,
     ):
-        self.root, self.split, self.part = Path(root), split, part
+        self.root, self.split, self.part, self.hands = Path(root), split, part, hands
         self.with_seg, self.with_depth = with_seg, with_depth
         if split not in SPLITS or part not in PARTS:
             raise UserError(f"config.data: found {split} {part}; expected one of {SPLITS} and one of {PARTS}")
         index = Index(self.root)
-        self.sequences = [Sequence(*found, _meta_of(found[0], index)) for found in list_sequences(self.root)]
+        # Of sets generated before they said whose hand it is, it is the embedded one.
+        owner = {HAND: EMBEDDED_HAND} if (self.root / GENERATOR).exists() else {}
+        self.sequences = [Sequence(*found, owner | _meta_of(found[0], index)) for found in list_sequences(self.root)]
         sizes = [(s.subject, s.index, len(s.meta["serials"]), s.meta["num_frames"]) for s in self.sequences]
         self.empty = [s.folder for s in self.sequences if not s.meta["num_frames"] or not s.meta["serials"]]
         self.runs = make_runs(sizes, split, part)
@@ -145,6 +151,16 @@ class DexYCB:
     def has_contacts(self) -> bool:
         """Whether contacts of any of its samples were simulated."""
         return any(SIMULATED in self.sequences[run.sequence].meta for run in self.runs)
+
+    @property
+    def sources(self) -> "list[DexYCB]":
+        """Itself, as the only part of what `open_mixed` opens."""
+        return [self]
+
+    def hand_owners(self) -> list[tuple[str | None, bool]]:
+        """Of every sequence: whose its hand parameters are (`amt.data.hand_labels`), and whether it is a left hand."""
+        metas = [self.sequences[k].meta for k in sorted({run.sequence for run in self.runs})]
+        return [(meta.get(HAND), meta.get("mano_sides") == ["left"]) for meta in metas]
 
     def clips(self) -> list[range]:
         """The samples of every video: one camera of one sequence, in the order of time."""
@@ -180,6 +196,7 @@ class DexYCB:
             "is_left": np.bool_(meta["mano_sides"][0] == "left"),
             **read_labels(folder / f"labels_{frame:06d}.npz", meta, with_seg),
         }
+        sample = mask_hand_labels(sample, meta.get(HAND), self.hands)
         if SIMULATED in meta:
             held = int(sample["object_ids"][sample["grasped"]]) if sample["grasped"] >= 0 else 0
             return sample | read_contacts(folder / f"contacts_{frame:06d}.npz", held)

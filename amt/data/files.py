@@ -21,6 +21,7 @@ HAND_POSE_SIZES = (48, 51)  # without and with the translation
 # NumPy reads an array's header with `ast`, which in CPython 3.11 fails now and then (SystemError) where two threads are
 # in it at once: https://github.com/python/cpython/issues/106905
 PARSING = threading.Lock()
+GENERATOR = "generator.json"  # in the root of a generated set: the settings
 TABLE = "apriltag"  # in extrinsics.yml: the tag that lies on the table
 
 

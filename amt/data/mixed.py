@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from amt.data.dexycb import DexYCB, find_root
+from amt.data.hand_labels import HandIds
 from amt.data.packed import open_source
 
 
@@ -54,7 +55,7 @@ def find_roots(roots: str) -> list[Path]:
     return [find_root(name.strip()) for name in roots.split(",")] if roots else [find_root("")]
 
 
-def open_mixed(roots: Sequence[Path], split: str, part: str) -> DexYCB | Mixed:
+def open_mixed(roots: Sequence[Path], split: str, part: str, hands: HandIds | None = None) -> DexYCB | Mixed:
     """The part of every data set; of one alone, its source itself. Raises: UserError as `open_source`."""
-    sources = [open_source(root, split, part) for root in roots]
+    sources = [open_source(root, split, part, hands=hands) for root in roots]
     return sources[0] if len(sources) == 1 else Mixed(sources)

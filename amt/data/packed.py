@@ -18,6 +18,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from amt.data.contacts import NUM_CONTACTS
 from amt.data.dexycb import PARTS, SIMULATED, SPLITS, DexYCB, Sequence, make_runs
 from amt.data.files import MAX_OBJECTS, FileError, describe
+from amt.data.hand_labels import HAND, HandIds, mask_hand_labels
 from amt.errors import UserError
 
 FORMAT = 2  # raise it when records change
@@ -74,7 +75,7 @@ def make_plan(source: DexYCB, shard_samples: int) -> dict[str, Any]:
             "index": sequence.index,
             "serials": sequence.meta["serials"],
             "num_frames": sequence.meta["num_frames"],
-            **{name: sequence.meta[name] for name in (SIMULATED,) if name in sequence.meta},
+            **{name: sequence.meta[name] for name in (SIMULATED, HAND, "mano_sides") if name in sequence.meta},
         }
         for sequence in source.sequences
     ]
@@ -150,8 +151,8 @@ class Packed(DexYCB):
     access FileError.
     """
 
-    def __init__(self, root: str | Path, split: str = "s0", part: str = "train"):
-        self.root, self.split, self.part = Path(root), split, part
+    def __init__(self, root: str | Path, split: str = "s0", part: str = "train", hands: HandIds | None = None):
+        self.root, self.split, self.part, self.hands = Path(root), split, part, hands
         if split not in SPLITS or part not in PARTS:
             raise UserError(f"config.data: found {split} {part}; expected one of {SPLITS} and one of {PARTS}")
         manifest = _read_json(self.root / MANIFEST)
@@ -204,16 +205,16 @@ class Packed(DexYCB):
             record = self._records[index]
         except Exception as error:  # the reader's own types, by what the bytes lead to
             raise FileError(path, f"{describe(error)}; convert the data set anew") from error
-        return from_record(record, path)
+        return mask_hand_labels(from_record(record, path), self.locate(i)[0].meta.get(HAND), self.hands)
 
 
-def open_source(root: Path, split: str, part: str, with_seg: bool = False) -> DexYCB:
-    """The data set at `root`, in the DexYCB layout or packed; packed ones have no segmentation."""
+def open_source(root: Path, split: str, part: str, with_seg: bool = False, hands: HandIds | None = None) -> DexYCB:
+    """Data set at `root`, in the DexYCB layout or packed; packed ones have no segmentation. `hands` as in `DexYCB`."""
     if (root / MANIFEST).exists():
-        return Packed(root, split, part)
+        return Packed(root, split, part, hands)
     if (root / PLAN).exists():
         raise UserError(f"{root}: --mode=convert has not finished there; run it again, it goes on where it stopped")
-    return DexYCB(root, split, part, with_seg)
+    return DexYCB(root, split, part, with_seg, hands=hands)
 
 
 def _open_shards(paths: list[Path], expected: int) -> grain.ArrayRecordDataSource:

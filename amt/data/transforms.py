@@ -21,7 +21,7 @@ ROUGH_SHIFT, ROUGH_SCALE = 0.18, 0.35  # deviations of centre (box sides) and lo
 OBJECT_REACH = 0.3  # objects count whose centre lies in the crop or this share of its side around it
 GEOMETRY = ("K", "joints_3d", "joints_2d", "object_pose", "contact_points", "contact_force")  # in a camera's frame
 OTHERS = ("is_left", "joints_valid", "hand_pose", "hand_pose_valid", "betas", "object_ids", "object_valid", "grasped")
-OTHERS += ("contact_kind", "contact_valid", "contact_known")
+OTHERS += ("left_basis", "contact_kind", "contact_valid", "contact_known")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,6 +177,7 @@ def crop_labels(
         "hand_pose": labels["hand_pose"][:, :48].astype(f32),
         "betas": labels["betas"].astype(f32),
         "hand_pose_valid": labels["hand_pose_valid"] & right,
+        "left_basis": labels["left_basis"],
         "object_pose": object_pose.astype(f32),
         "object_ids": labels["object_ids"].astype(np.int32),
         "object_valid": _objects_in_crop(object_pose, labels["object_valid"], crop.K, config.image_size)

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float, Int
 
 from amt import metrics
 from amt.data.contacts import NONE, NUM_CONTACTS, sample_contacts
+from amt.data.hand_labels import pose_labels
 from amt.evaluation.baseline import TrainingMean
-from amt.geometry import mirror
 from amt.hand import HandModel
 from amt.hand.skeleton import FINGERTIPS_21
 from amt.inference.batching import Rows
@@ -53,7 +53,7 @@ def contact_labels(labels: dict[str, np.ndarray], hand: HandModel, root: Path) -
     points, valid = labels["contact_points"].copy(), labels["contact_valid"].copy()
     derived = labelled & ~simulated
     if derived.any():
-        vertices = labelled_vertices(labels, hand)
+        _, vertices = pose_labels(hand, labels)
         for i in np.flatnonzero(derived):
             sample = {name: labels[name][i] for name in ("grasped", "object_valid", "hand_pose_valid")}
             sample |= {name: labels[name][i] for name in ("object_ids", "object_pose")}
@@ -61,22 +61,6 @@ def contact_labels(labels: dict[str, np.ndarray], hand: HandModel, root: Path) -
     kind = np.where(simulated[:, None], labels["contact_kind"], -1)
     force = np.where(simulated[:, None, None], labels["contact_force"], np.float32(np.nan))
     return ContactLabels(points, valid & labelled[:, None], kind, force, labelled)
-
-
-def labelled_vertices(labels: dict[str, np.ndarray], hand: HandModel) -> Float[np.ndarray, "n 778 3"]:
-    """The hands that the labels pose, in the camera's frame, with the wrists where the joints say."""
-    left = labels["is_left"][:, None]
-    pose = np.where(left, mirror.mirror_hand_pose(labels["hand_pose"][:, :48]), labels["hand_pose"][:, :48])
-    vertices = _pose(hand, {"pose": pose, "betas": labels["betas"]})
-    return np.where(left[..., None], mirror.mirror_points(vertices), vertices) + labels["joints_3d"][:, :1]
-
-
-def _from_wrist(hand: HandModel, labels: dict[str, jax.Array]) -> jax.Array:
-    joints, vertices = hand(labels["pose"], labels["betas"], jnp.zeros_like(labels["betas"][:, :3]))
-    return vertices - joints[:, :1]
-
-
-_pose = Rows(_from_wrist, CHUNK)
 
 
 def contact_counter(taught: bool, mesh: Mesh | None = None) -> Rows:

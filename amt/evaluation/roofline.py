@@ -104,6 +104,7 @@ def random_batch(size: int, image_size: int, frame_size: int | None, seed: int =
         "hand_pose": 0.3 * normal(48),
         "betas": normal(10),
         "hand_pose_valid": true,
+        "left_basis": ~true,
         "object_pose": poses,
         "object_ids": rng.integers(1, 22, (size, 10), np.int32),
         "object_valid": np.ones((size, 10), bool),

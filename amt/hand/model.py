@@ -9,11 +9,13 @@ joint, the translation comes last. Metres and radians; a right hand.
 """
 
 import functools
+import hashlib
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Int
+import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from amt.geometry import rotations as rot
 from amt.hand import skeleton
@@ -22,13 +24,18 @@ from amt.structs import Array
 # The default matmul precision of accelerators (bfloat16, TF32) would move vertices by millimetres.
 _einsum = functools.partial(jnp.einsum, precision="highest")
 
+_MIRROR = np.array([-1.0, 1.0, 1.0], np.float32)  # points; axis-angle vectors take its negative (`amt.geometry.mirror`)
+# What the numbers of a label mean hangs on these; the flexion axes follow from them.
+_IDENTITY = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "faces", "hands_mean", "hands_components")
+
 
 @flax.struct.dataclass(eq=False)
 class HandModel:
-    """The arrays of a hand model; `amt.hand.load` makes one. `flexion_axes` is explained in `amt.hand.poses`.
+    """Arrays of a hand model; `amt.hand.load` makes one. `flexion_axes` is explained in `amt.hand.poses`.
 
     All methods take any batch shape, are differentiable, and compute in the type of their inputs. `posedirs`
-    is None for a model without pose correctives.
+    is None for a model without pose correctives. `left` is a left-hand model of its own, mirrored (`mirrored`), so that
+    it poses mirror images of left hands from left-hand coefficients; None: left hands are mirrored right ones.
     """
 
     v_template: Float[Array, "778 3"]
@@ -41,6 +48,38 @@ class HandModel:
     hands_components: Float[Array, "45 45"]
     flexion_axes: Float[Array, "16 3"]
     tip_vertices: tuple[int, ...] = flax.struct.field(pytree_node=False)
+    left: "HandModel | None" = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Content hash, 16 hexadecimal digits: equal for models that pose the same hand from the same numbers.
+
+        `left` is not part of it: it has its own.
+        """
+        digest = hashlib.sha256(repr(tuple(self.tip_vertices)).encode())
+        for name in _IDENTITY:
+            if (array := getattr(self, name)) is not None:
+                kind = np.int32 if name == "faces" else np.float32
+                digest.update(name.encode() + np.ascontiguousarray(array, kind).tobytes())
+        return digest.hexdigest()[:16]
+
+    def mirrored(self) -> "HandModel":
+        """Model of the mirror image (x negated): the same coefficients pose the mirrored hand.
+
+        Turns a left-hand model into a right-hand one. With S = diag(-1, 1, 1) points become S p, and rotations, hence
+        the pose correctives' inputs, S R S; axis-angle vectors, hence mean and components of the pose, become -S a.
+        """
+        pair = np.outer(_MIRROR, _MIRROR).ravel()
+        return self.replace(
+            v_template=self.v_template * _MIRROR,
+            shapedirs=self.shapedirs * _MIRROR[:, None],
+            posedirs=None if self.posedirs is None else self.posedirs * _MIRROR[:, None] * np.tile(pair, 15),
+            faces=self.faces[:, ::-1],
+            hands_mean=self.hands_mean * np.tile(-_MIRROR, 15),
+            hands_components=self.hands_components * np.tile(-_MIRROR, 15),
+            flexion_axes=self.flexion_axes * -_MIRROR,
+            left=None,
+        )
 
     def __call__(
         self,
@@ -48,7 +87,7 @@ class HandModel:
         betas: Float[Array, "*batch 10"],
         transl: Float[Array, "*batch 3"],
     ) -> tuple[Float[jax.Array, "*batch 21 3"], Float[jax.Array, "*batch 778 3"]]:
-        """(joints, vertices) of the MANO-layout pose, in the frame that the wrist's rotation maps to."""
+        """Joints and vertices of the MANO-layout pose, in the frame that the wrist's rotation maps to."""
         joints, vertices, _ = self.from_rotations(self.rotations(pose), betas, transl)
         return joints, vertices
 
@@ -57,22 +96,32 @@ class HandModel:
         rotations: Float[Array, "*batch 16 3 3"],
         betas: Float[Array, "*batch 10"],
         transl: Float[Array, "*batch 3"],
+        left_basis: Bool[Array, "*batch"] | None = None,
     ) -> tuple[Float[jax.Array, "*batch 21 3"], Float[jax.Array, "*batch 778 3"], Float[jax.Array, "*batch 16 4 4"]]:
-        """(joints, vertices, T_joint): each rotation is relative to its parent, the wrist's to the camera.
+        """Joints, vertices and T_joint: each rotation is relative to its parent, the wrist's to the camera.
 
         T_joint maps coordinates of a joint's frame (origin at the joint, axes those of the rest pose) to the
-        camera.
+        camera. Where `left_basis`, `betas` are those of the model `left`, which is posed instead.
         """
         model = self._astype(rotations.dtype)
         pose = jnp.vectorize(model._pose_one, signature="(j,a,b),(s),(c)->(k,c),(v,c),(j,d,e)")
-        return pose(rotations, betas, transl)
+        posed = pose(rotations, betas, transl)
+        if self.left is None or left_basis is None:
+            return posed
+        return _choose(left_basis, self.left.from_rotations(rotations, betas, transl), posed)
 
-    def rotations(self, pose: Float[Array, "*batch 48"]) -> Float[jax.Array, "*batch 16 3 3"]:
+    def rotations(
+        self, pose: Float[Array, "*batch 48"], left_basis: Bool[Array, "*batch"] | None = None
+    ) -> Float[jax.Array, "*batch 16 3 3"]:
+        """Rotation of each joint relative to its parent; where `left_basis`, `pose` has coefficients of `left`."""
         model = self._astype(pose.dtype)
         fingers = _einsum("...p,pa->...a", pose[..., 3:], model.hands_components)
         fingers = fingers + jnp.broadcast_to(model.hands_mean, fingers.shape)
         axis_angles = jnp.concatenate([pose[..., :3], fingers], -1)
-        return rot.from_axis_angle(axis_angles.reshape(*pose.shape[:-1], 16, 3))
+        rotations = rot.from_axis_angle(axis_angles.reshape(*pose.shape[:-1], 16, 3))
+        if self.left is None or left_basis is None:
+            return rotations
+        return _choose(left_basis, self.left.rotations(pose), rotations)
 
     def to_pca(self, rotations: Float[Array, "*batch 15 3 3"]) -> Float[jax.Array, "*batch 45"]:
         """The coefficients that give these 15 rotations: the inverse of `rotations`."""
@@ -105,6 +154,15 @@ class HandModel:
         last_row = jnp.broadcast_to(jnp.array([0, 0, 0, 1], R.dtype), (16, 1, 4))
         T_joint = jnp.concatenate([jnp.concatenate([R, t[..., None]], -1), last_row], -2)
         return joints, vertices, T_joint
+
+
+def _choose(first, chosen, others):
+    """Entries of one pytree where `first`, of the other elsewhere; leaves have more axes than `first`."""
+
+    def pick(x, y):
+        return jnp.where(jnp.reshape(first, (*jnp.shape(first), *(1,) * (x.ndim - jnp.ndim(first)))), x, y)
+
+    return jax.tree.map(pick, chosen, others)
 
 
 def _forward_kinematics(rotations, rest_joints):

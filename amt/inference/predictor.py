@@ -69,14 +69,16 @@ class Crops(NamedTuple):
     R_crop_camera: Float[np.ndarray, "n 3 3"]
 
 
-def load_predictor(folder: str | Path | None = None) -> "Predictor":
-    """The embedded weights, those of a --mode=train work directory, or a .safetensors file.
+def load_predictor(folder: str | Path | None = None, hand: HandModel | None = None) -> "Predictor":
+    """Predictor of the embedded weights, those of a --mode=train work directory, or a .safetensors file.
 
-    Raises `UserError` where they are missing or damaged.
+    `hand` is the model that they were trained with; None: the embedded one. Raises `UserError` where weights are
+    missing, damaged or of another hand.
     """
-    path = weights.resolve(folder)
+    path, hand = weights.resolve(folder), hand or hand_model.load()
     params, settings, _ = weights.load(path)
-    return Predictor(params, settings, hand_model.load(), weights.contacts_taught(path))
+    weights.check_hand(path, hand)
+    return Predictor(params, settings, hand, weights.contacts_taught(path))
 
 
 class Predictor:

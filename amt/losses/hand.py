@@ -138,7 +138,7 @@ def hand_losses(
         "hand_refined": joints(out.joints),
         "hand_rotation": masked_mean(angles, posed),
         "hand_vertices": masked_mean(vertex_error.mean(-1), posed),
-        "hand_shape": masked_mean(shape, posed),
+        "hand_shape": masked_mean(shape, posed & ~batch.left_basis),
         "hand_side": masked_mean(side, valid | batch.shows_left),
         **_final_losses(out, batch, joint_logits),
     }
@@ -154,7 +154,7 @@ def vmt_hand_losses(
         "keypoint_place": masked_mean(place, valid),
         "keypoint_scale": masked_mean(jnp.abs(jnp.log(out.hand.scale) - jnp.log(_scale(batch))), valid),
         "hand_coarse": adaptive_mpjpe(out.joints, batch.joints_3d, valid, joint_logits),
-        "hand_shape": masked_mean(_shape_error(out.hand.betas, batch), batch.hand_pose_valid),
+        "hand_shape": masked_mean(_shape_error(out.hand.betas, batch), batch.hand_pose_valid & ~batch.left_basis),
         **_final_losses(out, batch, joint_logits),
     }
 

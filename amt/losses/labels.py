@@ -33,9 +33,9 @@ class Labels:
 
 def labels(batch: Batch, hand: HandModel) -> Labels:
     """Pose the hand model with the labels; contacts are the simulated ones where they are known, else geometry's."""
-    R = hand.rotations(batch.hand_pose)
+    R = hand.rotations(batch.hand_pose, batch.left_basis)
     R = R.at[:, 0].set(jnp.einsum("bij,bjk->bik", batch.R_crop_camera, R[:, 0]))
-    joints, vertices, _ = hand.from_rotations(R, batch.betas, jnp.zeros((R.shape[0], 3)))
+    joints, vertices, _ = hand.from_rotations(R, batch.betas, jnp.zeros((R.shape[0], 3)), batch.left_basis)
     vertices = vertices + (batch.joints_3d[:, 0] - joints[:, 0])[:, None]
     points, valid = contact_labels(vertices, batch)
     known = batch.contact_known[:, None]

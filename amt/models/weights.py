@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from amt.errors import UserError
+from amt.hand import EMBEDDED_HAND, HandModel
 
 EMBEDDED = Path(__file__).parent / "assets" / "demo.safetensors"
 READ_BY_VMT = ("num_object_queries", "num_contact_queries", "num_classes", "object_head_dim")  # of the section model
@@ -57,14 +58,17 @@ def save(
     settings: Mapping[str, Any],
     training_mean: Mapping[str, Any],
     contacts_taught: bool = False,
+    *,
+    hand: str,
 ) -> None:
     """Parameters in half precision (a relative error below 0.05%), names joined by dots.
 
     The file's metadata holds the architecture, the training set's means, which are the baseline of every evaluation,
-    and whether kind and force of contacts have been taught.
+    whether kind and force of contacts have been taught, and the fingerprint of the `hand` that they pose.
     """
     flat = {k: np.asarray(v, np.float16) for k, v in flatten_dict(dict(params), sep=".").items()}
     about = {"architecture": dict(settings), "training_mean": dict(training_mean), "contacts_taught": contacts_taught}
+    about["hand"] = hand
     write(path, flat, about)
 
 
@@ -92,6 +96,26 @@ def fingerprint(path: Path) -> str:
     """What tells one file's content from another's: 12 hexadecimal digits of its SHA-256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+def hand_fingerprint(path: Path) -> str:
+    """`HandModel.fingerprint` of the hand that a file which `load` reads was trained with; the embedded one's, where it
+    does not say.
+    """
+    with safe_open(path, framework="numpy") as file:
+        return json.loads(file.metadata().get("hand", json.dumps(EMBEDDED_HAND)))
+
+
+def check_hand(path: Path, hand: HandModel) -> None:
+    """Raises `UserError` where the weights were trained with another hand model: their pose and shape are not its."""
+    theirs, ours = hand_fingerprint(path), hand.fingerprint
+    if theirs != ours:
+        names = {EMBEDDED_HAND: "the embedded hand"}
+        way = "leave config.hand.model empty" if theirs == EMBEDDED_HAND else "give that one as --config.hand.model"
+        raise UserError(
+            f"weights {path}: trained with {names.get(theirs, f'a hand model of fingerprint {theirs}')}, but "
+            f"config.hand.model is {names.get(ours, f'one of fingerprint {ours}')}; {way}"
+        )
 
 
 def contacts_taught(path: Path) -> bool:

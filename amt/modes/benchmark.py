@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from amt import hand as hand_model
 from amt.data.dexycb import find_root
+from amt.data.hand_labels import HandIds
 from amt.data.packed import open_source
 from amt.data.pipeline import to_mesh
 from amt.data.quarantine import Quarantine
@@ -32,6 +32,7 @@ from amt.models.cost import products
 from amt.models.factory import build_policy, frozen_parameters
 from amt.modes.common import Progress
 from amt.modes.demo import clip_camera
+from amt.modes.hands import load_hand
 from amt.modes.profile import learning
 from amt.modes.train import (
     POLICY_STAGES,
@@ -73,7 +74,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
         known = clip_camera(assets)
         height, width = clip.frames.shape[1:3]
         camera = make_camera(*known, width, height, config.camera.horizontal_fov).camera
-        predictor = load_predictor(config.predict.checkpoint)
+        predictor = load_predictor(config.predict.checkpoint, load_hand(config.hand))
         frames, n = clip.frames, len(clip.frames)
         K = np.tile(np.asarray(camera.K, np.float64), (n, 1, 1))
         found = predictor.find(frames)
@@ -172,12 +173,13 @@ def train_step(config, workdir: Path) -> tuple[dict, dict]:
 def _perception(config, workdir: Path) -> Learning:
     """Of stages 1a and 1b, on one device, with random weights."""
     model, _ = build_model(config)
-    hand = jax.tree.map(jnp.asarray, hand_model.load())
+    hand = jax.tree.map(jnp.asarray, load_hand(config.hand))
     mesh = one_device_mesh()
     split = batch_sharding(mesh)
     feed = Feed(itertools.repeat(_whole(config)), lambda b: to_mesh(b, split))
     if config.data.root:
-        source = open_source(find_root(config.data.root), config.data.split, config.data.part)
+        hands = HandIds.of(hand)
+        source = open_source(find_root(config.data.root), config.data.split, config.data.part, hands=hands)
         feed = make_feed(config, source, transform_config(config, network(config)), mesh, Quarantine(workdir))
     loss = perception_loss(model, objective(config, config.train.batch_size), hand)
     params = fresh_params(config, model, hand)

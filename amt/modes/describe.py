@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
-from amt import hand as hand_model
 from amt.errors import UserError
 from amt.models import cost, weights
 from amt.models.factory import build, build_policy, build_vmt, frozen_parameters
 from amt.models.policy import NUM_SIZED, observe
+from amt.modes.hands import load_hand
 from amt.modes.planning import describe_plan, planned_devices
 from amt.modes.train import POLICY_STAGES
 from amt.robot.model import NUM_JOINTS
@@ -139,7 +139,7 @@ def _subject(config) -> Subject:
     def is_trained(path: str) -> bool:
         return belongs(path, component) and not (frozen and frozen(path))
 
-    hand = jax.tree.map(jnp.asarray, hand_model.load())
+    hand = jax.tree.map(jnp.asarray, load_hand(config.hand))
     inputs = (_pixels(config.finder.frame_size), image, K)
     return Subject(model, COMPONENTS["amt"], inputs, (hand,), is_trained, learned[network])
 

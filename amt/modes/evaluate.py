@@ -11,8 +11,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from amt import hand as hand_model
 from amt.data.dexycb import DexYCB, find_root
+from amt.data.hand_labels import HandIds
 from amt.data.images import decode
 from amt.data.packed import open_source
 from amt.data.quarantine import Quarantine
@@ -25,11 +25,13 @@ from amt.evaluation.evaluate import Reading, chosen_clips, evaluate, speeds
 from amt.evaluation.gathering import gather, share
 from amt.evaluation.samples import FILE, Samples, with_motion
 from amt.evaluation.summary import summarise
+from amt.hand import HandModel
 from amt.inference.predictor import Predictor
 from amt.inference.results import all_or_nothing
 from amt.models import weights
 from amt.modes import evaluate_robot
 from amt.modes.common import Progress, write_json
+from amt.modes.hands import check_labels, load_hand
 from amt.modes.validation import perceiver
 from amt.training.sharding import make_mesh
 from amt.viz.evaluation_report import write_evaluation_report
@@ -53,10 +55,13 @@ def run(config, workdir: Path, input: str | None) -> dict:
     path = weights.resolve(config.eval.checkpoint)
     params, settings, mean = weights.load(path)
     weights.check_architecture(settings, weights.architecture(config.to_dict()), str(path))
-    source = _source(config)
+    hand = load_hand(config.hand)
+    weights.check_hand(path, hand)
+    source = _source(config, hand)
+    left_out = check_labels(source, hand)
     files = _official_files(config.eval, source)
     mesh = make_mesh(-1, 1, 1, jax.local_devices())
-    predictor = Predictor(params, settings, hand_model.load(), weights.contacts_taught(path), mesh)
+    predictor = Predictor(params, settings, hand, weights.contacts_taught(path), mesh)
     about = {"weights": path.name, "root": str(source.root.resolve()), "split": source.split, "part": source.part}
     about |= {"source_samples": len(source), "weights_sha256": weights.fingerprint(path)}
     other = load_other(config.eval.against, about) if config.eval.against else None
@@ -83,7 +88,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
     if jax.process_index() == 0:
         samples.save(workdir / FILE)
     figures = {**summarise(samples, config.eval.seed), **_attention(predictor, source, samples)}
-    figures |= {"frames_unreadable": unreadable, "samples_per_s": rate, **measured}
+    figures |= {"frames_unreadable": unreadable, "samples_per_s": rate, **left_out, **measured}
     comparison = None
     if other is not None:
         comparison = compare(samples, other, config.eval.seed)
@@ -95,7 +100,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
         figures |= {f"official_{k}": v for k, v in _score(workdir / name, source, config.eval.vsd).items()}
     figures |= {"weights": path.name, "evaluate_s": time.monotonic() - start}
     if config.eval.report and jax.process_index() == 0:
-        report = (samples, source, TrainingMean.from_json(mean), figures, comparison, str(config))
+        report = (samples, source, TrainingMean.from_json(mean), figures, comparison, str(config), hand)
         write_evaluation_report(workdir, *report)
     return figures
 
@@ -112,8 +117,9 @@ def _attention(predictor: Predictor, source: DexYCB, samples: Samples) -> dict[s
     return {"attention_entropy": float(shares.mean()), "least_attention_entropy": float(shares.min())}
 
 
-def _source(config) -> DexYCB:
-    return open_source(find_root(config.data.root), config.data.split, config.eval.part, with_seg=True)
+def _source(config, hand: HandModel | None = None) -> DexYCB:
+    hands = None if hand is None else HandIds.of(hand)
+    return open_source(find_root(config.data.root), config.data.split, config.eval.part, with_seg=True, hands=hands)
 
 
 def _official_files(settings, source: DexYCB) -> dict[str, str]:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from amt import hand as hand_model
 from amt.data.demonstrations import demonstration, recording
 from amt.data.dexycb import find_root
 from amt.data.images import decode
@@ -19,6 +18,7 @@ from amt.inference.predictor import Predictor
 from amt.models import weights
 from amt.models.factory import build_policy
 from amt.modes.common import Progress, write_json
+from amt.modes.hands import load_hand
 from amt.modes.train_policy import acting
 from amt.robot.render import RenderUnavailable
 from amt.training import teacher
@@ -45,7 +45,9 @@ def run(config, workdir: Path) -> dict:
     if "policy" in params:
         expected |= {"policy": weights.policy_architecture(config.to_dict())}
     weights.check_architecture(settings, expected, str(path))
-    observer = Observer(Predictor(params, settings, hand_model.load(), weights.contacts_taught(path)))
+    hand = load_hand(config.hand)
+    weights.check_hand(path, hand)
+    observer = Observer(Predictor(params, settings, hand, weights.contacts_taught(path)))
     act = acting(build_policy(config.fusion, config.actions)) if "policy" in params else None
     source = open_source(find_root(config.data.root), config.data.split, config.eval.part)
     folder = Path(config.teacher.folder or workdir)
@@ -80,7 +82,7 @@ def run(config, workdir: Path) -> dict:
     write_json(workdir / FILE, {"weights": path.name, "weights_sha256": weights.fingerprint(path), "trials": rows})
     _films(config.eval.films, workdir, source, known, rows, acted, origins[-1])
     if config.eval.report:
-        write_robot_report(workdir, source, TrainingMean.from_json(mean), str(config))
+        write_robot_report(workdir, source, TrainingMean.from_json(mean), str(config), hand)
     figures = summary({o: [row["trials"][o] for row in rows] for o in origins})
     if sights:
         figures |= {f"seen_{name}": float(np.mean([row[name] for row in sights])) for name in sights[0]}

@@ -10,7 +10,7 @@ from amt.modes.common import Progress
 
 def run(config, workdir: Path, input: str | None) -> dict:
     names = [f.name for f in dataclasses.fields(GeneratorConfig)]
-    values = {name: config.generate[name] for name in names}
+    values = {"hand_model": config.hand.model} | {name: config.generate[name] for name in names if name != "hand_model"}
     settings = GeneratorConfig(**values | {"objects": tuple(config.generate.objects)})
     start = time.monotonic()
     written, discarded = 0, 0

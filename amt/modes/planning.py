@@ -14,7 +14,6 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from amt import hand as hand_model
 from amt.data.demonstrations import FPS
 from amt.data.device_cache import free_bytes
 from amt.data.ycb import USED_IDS
@@ -23,6 +22,7 @@ from amt.evaluation.roofline import random_batch
 from amt.losses.actions import TIPS, ActionLabels
 from amt.models.factory import build_policy, frozen_parameters
 from amt.modes import train_physics
+from amt.modes.hands import load_hand
 from amt.modes.train import (
     AUTO,
     augment_config,
@@ -200,7 +200,7 @@ class Planner:
 def _perception(config, mesh: Mesh) -> Planned:
     """Of stages 1a and 1b."""
     model, _ = build_model(config)
-    hand = jax.tree.map(jnp.asarray, hand_model.load())
+    hand = jax.tree.map(jnp.asarray, load_hand(config.hand))
 
     def loss(size: int) -> Loss:  # an epoch of any length takes the same
         return perception_loss(model, objective(with_batch(config, size), size), hand)
@@ -225,7 +225,7 @@ def _physics(config, mesh: Mesh) -> Planned:
     """Of stage 3, with every object there is."""
     policy, params, see = _with_policy(config)
     model, _ = build_model(config)
-    hand = jax.tree.map(jnp.asarray, hand_model.load())
+    hand = jax.tree.map(jnp.asarray, load_hand(config.hand))
     rollouts, models = train_physics.rollout_config(config), object_models(USED_IDS)
 
     def loss(size: int) -> Loss:
@@ -259,7 +259,7 @@ def _with_policy(config) -> tuple[Any, dict, Callable[[int, int], Any]]:
     """The policy, the abstract parameters of perception and policy, and what it is given of b x t frames."""
     model, _ = build_model(config)
     policy = build_policy(config.fusion, config.actions, config.train.blocks.to_dict())
-    hand = jax.tree.map(jnp.asarray, hand_model.load())
+    hand = jax.tree.map(jnp.asarray, load_hand(config.hand))
     params = jax.eval_shape(functools.partial(fresh_params, config, model), hand)
     look = looker(model, hand)
 

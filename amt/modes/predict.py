@@ -74,10 +74,12 @@ def process(source: Source, clip_camera: ClipCamera, config, workdir: Path, tria
         with seconds("load"):
             from amt.inference.predictor import load_predictor
             from amt.models import weights
+            from amt.modes.hands import load_hand
             from amt.robot import build_scene, load_robot, replay, retarget
 
             robot = load_robot(config.retarget.side)
-            predictor = load_predictor(config.predict.checkpoint)
+            hand = load_hand(config.hand)
+            predictor = load_predictor(config.predict.checkpoint, hand)
             expected = weights.architecture(config.to_dict())
             weights.check_architecture(predictor.settings, expected, str(weights.resolve(config.predict.checkpoint)))
         with seconds("see"):
@@ -110,7 +112,7 @@ def process(source: Source, clip_camera: ClipCamera, config, workdir: Path, tria
         write_trajectory(folder / "trajectory.npz", trajectory, stamps, prediction, robot.limits)
         write_commands(folder / "commands.csv", trajectory)
         with seconds("overlay"):
-            overlay = film_overlay(folder, source, prediction, figures["frames_per_s"])
+            overlay = film_overlay(folder, source, prediction, hand.faces, figures["frames_per_s"])
         with seconds("render"):
             stills, note = film_replay(folder, played, trajectory, shown, robot, config.replay, objects)
         figures["replay_film"] = bool(stills)
@@ -236,12 +238,12 @@ def touching(prediction: Prediction) -> np.ndarray:
     return (contacts.confidence >= MIN_CONFIDENCE) & (contacts.kind != 0) & valid[:, None]
 
 
-def film_overlay(folder: Path, source: Source, prediction: Prediction, fps: float) -> list[Picture]:
+def film_overlay(folder: Path, source: Source, prediction: Prediction, faces: np.ndarray, fps: float) -> list[Picture]:
     from amt.viz.films import overlay_film
 
     with Progress(len(prediction.hand.valid), "frames drawn") as progress:
         path = folder / "overlay.mp4"
-        return overlay_film(path, source, prediction, fps, stills=PICTURES, update=progress.update)
+        return overlay_film(path, source, prediction, faces, fps, stills=PICTURES, update=progress.update)
 
 
 def film_replay(

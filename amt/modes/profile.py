@@ -6,13 +6,14 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from amt import hand as hand_model
+from amt.data.hand_labels import HandIds
 from amt.data.mixed import find_roots, open_mixed
 from amt.data.quarantine import Quarantine
 from amt.errors import UserError
 from amt.evaluation import trace
 from amt.modes import train, train_physics, train_policy
 from amt.modes.common import Progress
+from amt.modes.hands import load_hand
 from amt.training import sharding
 from amt.training.optimizer import make_optimizer
 from amt.training.step import create_state, make_train_step
@@ -84,7 +85,7 @@ def learning(config, workdir: Path) -> train.Learning:
     if config.train.stage == "3":
         return train_physics.learning(config, train_physics.prepare(config, workdir), quarantine)
     model, _ = train.build_model(config)
-    source = open_mixed(find_roots(config.data.root), config.data.split, config.data.part)
-    hand = jax.tree.map(jnp.asarray, hand_model.load())
+    hand = jax.tree.map(jnp.asarray, load_hand(config.hand))
+    source = open_mixed(find_roots(config.data.root), config.data.split, config.data.part, HandIds.of(hand))
     params = train.fresh_params(config, model, hand)
     return train.learning(config, sharding.make_mesh(**config.mesh), model, source, hand, params, quarantine)

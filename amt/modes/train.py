@@ -14,20 +14,22 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from amt import hand as hand_model
 from amt.data.augmentation import AugmentConfig
 from amt.data.device_cache import cache_iterator, load_cache, num_mesh_parts
+from amt.data.hand_labels import HandIds
 from amt.data.mixed import find_roots, open_mixed
 from amt.data.pipeline import eval_batches, train_iterator, with_context
 from amt.data.quarantine import Quarantine, Readable
 from amt.data.transforms import TransformConfig
 from amt.errors import UserError
 from amt.evaluation import baseline
+from amt.hand import EMBEDDED_HAND
 from amt.models import dinov2, weights
 from amt.models.encoder import Dinov2Encoder
 from amt.models.factory import FAMILIES, from_settings, frozen_parameters
 from amt.models.perception import Amt
 from amt.modes.common import Progress, code_version, plain, write_json
+from amt.modes.hands import check_labels, load_hand
 from amt.modes.validation import FINDER_SCORES, PERCEPTION_SCORES, perceiver, pictures, validation
 from amt.training import sharding
 from amt.training.checkpoint import Checkpoints
@@ -77,16 +79,20 @@ def run(config, workdir: Path, input: str | None) -> dict:
     _check_best_metric(config.train.best_metric, model)
     backbone = given_backbone(config, model)
     roots = find_roots(config.data.root)
-    source = open_mixed(roots, config.data.split, config.data.part)
+    hand = load_hand(config.hand)
+    source = open_mixed(roots, config.data.split, config.data.part, HandIds.of(hand))
+    left_out = check_labels(source, hand)
     transforms = transform_config(config, "all" if model.finder else "perception")
     quarantine = Quarantine(workdir, jax.process_index())
     mesh = sharding.make_mesh(**config.mesh)
     config = _planned(config, mesh, workdir)
-    hand = jax.tree.map(jnp.asarray, hand_model.load())
+    hand = jax.tree.map(jnp.asarray, hand)
     params, fresh = first_params(config, model, hand, backbone)
     made = learning(config, mesh, model, source, hand, params, quarantine)
-    val = open_mixed(roots, config.data.split, "val")
+    val = open_mixed(roots, config.data.split, "val", HandIds.of(hand))
     held_out = list(eval_batches(val, transforms, config.eval.batch_size, VALIDATION_SAMPLES, quarantine))
+    if (start := config.train.start_from) and weights.hand_fingerprint(weights.resolve(start)) != hand.fingerprint:
+        print(f"{start}: trained with another hand model; pose and shape change their meaning", file=sys.stderr)
     if fresh:
         print(f"not in {config.train.start_from}, so fresh: {', '.join(fresh)}", file=sys.stderr)
     taught = _contacts_taught(config, source, fresh)
@@ -98,13 +104,14 @@ def run(config, workdir: Path, input: str | None) -> dict:
         Readable(source, quarantine), MEAN_SAMPLES, transforms.crop_margin, transforms.min_visible_share
     )
     if jax.process_index() == 0:
-        weights.save(workdir / "weights.safetensors", averaged, settings, mean.to_json(), taught)
+        weights.save(workdir / "weights.safetensors", averaged, settings, mean.to_json(), taught, hand=hand.fingerprint)
     return {
         "steps": int(state.step),
         "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
         "train_samples": len(source),
         "train_s": time.monotonic() - start,
         **scores,
+        **left_out,
         "weights": str(workdir / "weights.safetensors"),
     }
 
@@ -197,12 +204,15 @@ def build_model(config) -> tuple[Amt, dict]:
 def about(config, settings: dict) -> dict:
     """What checkpoints say of the run; it goes on with the same architecture and the same way to read."""
     workers = config.data.num_workers if config.data.feed == "stream" else 0
+    fingerprint = load_hand(config.hand).fingerprint
     return {
         "architecture": settings,
         "iterator": {
             "config.data.feed": config.data.feed,
             "config.data.num_workers": workers,
             "number of processes": jax.process_count(),
+            # Checkpoints from before there was a choice do not say it.
+            **({"config.hand.model": fingerprint} if fingerprint != EMBEDDED_HAND else {}),
         },
         "config": plain(config.to_dict()),
         "code": code_version(),

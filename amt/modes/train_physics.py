@@ -16,7 +16,6 @@ import numpy as np
 from grain import experimental
 from jaxtyping import Int
 
-from amt import hand as hand_model
 from amt.data.dexycb import DexYCB
 from amt.data.pipeline import eval_batches, train_dataset
 from amt.data.quarantine import Quarantine
@@ -34,6 +33,7 @@ from amt.models.policy import Policy
 from amt.models.temporal import Observation
 from amt.modes import train as training
 from amt.modes import train_policy, validation
+from amt.modes.hands import load_hand
 from amt.structs import HandClip
 from amt.training import sharding
 from amt.training.action_labels import action_labels
@@ -82,7 +82,9 @@ def run(config, workdir: Path) -> dict:
     learned = learning(config, made, quarantine)
     state, scores, averaged = training.learn(config, workdir, made.settings, learned, validate, draw)
     if jax.process_index() == 0:
-        weights.save(workdir / "weights.safetensors", averaged, made.settings, made.mean, made.taught)
+        weights.save(
+            workdir / "weights.safetensors", averaged, made.settings, made.mean, made.taught, hand=made.hand.fingerprint
+        )
     return {
         "steps": int(state.step),
         "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
@@ -110,7 +112,8 @@ def prepare(config, workdir: Path) -> Prepared:
         )
     expected = weights.architecture(config.to_dict()) | {"policy": weights.policy_architecture(config.to_dict())}
     weights.check_architecture(settings, expected, str(path))
-    taught, hand = weights.contacts_taught(path), hand_model.load()
+    taught, hand = weights.contacts_taught(path), load_hand(config.hand)
+    weights.check_hand(path, hand)
     observer = Observer(Predictor(given, settings, hand, taught))
     source, learned = train_policy.watched(config, observer, workdir, config.data.part)
     learned = [video for video in learned if video.lesson.ycb_id]

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from amt import hand as hand_model
 from amt.data.dexycb import DexYCB, find_root
+from amt.data.hand_labels import HandIds
 from amt.data.packed import open_source
 from amt.errors import UserError
 from amt.inference.acting import play_chunks
@@ -23,6 +23,7 @@ from amt.models.policy import Policy
 from amt.models.temporal import Observation
 from amt.modes import train as training
 from amt.modes.common import Progress
+from amt.modes.hands import check_labels, load_hand
 from amt.robot import load_robot
 from amt.training import sharding, teacher
 from amt.training.action_labels import action_labels
@@ -55,7 +56,14 @@ def run(config, workdir: Path) -> dict:
     validate = validation(acting(made.policy), held_out, config.train.replays)
     state, scores, averaged = training.learn(config, workdir, made.settings, learning(config, made), validate)
     if jax.process_index() == 0:
-        weights.save(workdir / "weights.safetensors", averaged, made.settings, made.mean, made.taught)
+        weights.save(
+            workdir / "weights.safetensors",
+            averaged,
+            made.settings,
+            made.mean,
+            made.taught,
+            hand=made.observer.predictor.hand.fingerprint,
+        )
     return {
         "steps": int(state.step),
         "parameters": sum(x.size for x in jax.tree.leaves(state.params["policy"])),
@@ -73,7 +81,9 @@ def prepare(config, workdir: Path) -> Prepared:
     params, settings, mean = weights.load(path)
     weights.check_architecture(settings, weights.architecture(config.to_dict()), str(path))
     taught = weights.contacts_taught(path)
-    observer = Observer(Predictor(params, settings, hand_model.load(), taught))
+    hand = load_hand(config.hand)
+    weights.check_hand(path, hand)
+    observer = Observer(Predictor(params, settings, hand, taught))
     _, learned = watched(config, observer, workdir, config.data.part)
     policy = build_policy(config.fusion, config.actions, config.train.blocks.to_dict())
     settings = settings | {"policy": weights.policy_architecture(config.to_dict())}
@@ -106,7 +116,9 @@ def check_held_out(config, held_out: list[Video]) -> None:
 def watched(config, observer: Observer, workdir: Path, part: str) -> tuple[DexYCB, list[Video]]:
     """The videos of a part with their lessons; what is missing is made. `UserError` where there is none."""
     folder = Path(config.teacher.folder or workdir)
-    source = open_source(find_root(config.data.root), config.data.split, part)
+    hand = observer.predictor.hand
+    source = open_source(find_root(config.data.root), config.data.split, part, hands=HandIds.of(hand))
+    check_labels(source, hand)
     count = len({run.sequence for run in source.runs})
     with Progress(count, f"lessons of {part}") as progress:
         known = lessons(source, folder / "lessons", config.teacher.num_workers, progress.update)

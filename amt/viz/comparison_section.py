@@ -7,6 +7,7 @@ import numpy as np
 
 from amt.data.dexycb import DexYCB
 from amt.evaluation.samples import Samples
+from amt.hand import HandModel
 from amt.viz.evaluation_frames import COUNT, picture
 from amt.viz.measures import AREAS, HAND, OBJECTS, Measure
 from amt.viz.sections import Frames, Section, Table, between, number, percent
@@ -15,8 +16,8 @@ MEASURES = {m.name: m for m in reversed((*HAND, *OBJECTS, *AREAS))}  # of severa
 MEASURES |= {f"contact_f1_{mm}mm": Measure(f"contact points within {mm} mm, F1", "", "", "%") for mm in (5, 20)}
 
 
-def comparison_section(comparison: Mapping[str, Any], samples: Samples, source: DexYCB) -> Section:
-    """`comparison` is that of `amt.evaluation.comparison`."""
+def comparison_section(comparison: Mapping[str, Any], samples: Samples, source: DexYCB, hand: HandModel) -> Section:
+    """`comparison` is that of `amt.evaluation.comparison`, `hand` the model of the weights."""
     counts = f"{comparison['samples']} frames are in both"
     counts += "".join(f", {comparison[f'samples_only_{side}']} only {side}" for side in ("here", "there"))
     words = (
@@ -30,7 +31,7 @@ def comparison_section(comparison: Mapping[str, Any], samples: Samples, source: 
         "Compared with an earlier evaluation",
         words,
         (figures, *_changed(comparison["frames"])),
-        frames=_pictures(comparison["frames"], samples, source),
+        frames=_pictures(comparison["frames"], samples, source, hand),
     )
 
 
@@ -62,12 +63,12 @@ def _changed(frames) -> tuple[Table, ...]:
     return (Table("The frames that changed most", ("root-relative error, mm", "there", "here"), rows),) if rows else ()
 
 
-def _pictures(frames, samples: Samples, source: DexYCB) -> tuple[Frames, ...]:
+def _pictures(frames, samples: Samples, source: DexYCB, hand: HandModel) -> tuple[Frames, ...]:
     rows = np.searchsorted(samples.index, [f["index"] for f in frames])
     change = np.array([f["mpjpe_mm_here"] - f["mpjpe_mm_there"] for f in frames])
     shown = {"Became worse, as seen here": rows[change > 0], "Became better, as seen here": rows[change < 0]}
     return tuple(
-        Frames(heading, [picture(samples, int(row), source) for row in some[:COUNT]])
+        Frames(heading, [picture(samples, int(row), source, hand) for row in some[:COUNT]])
         for heading, some in shown.items()
         if len(some)
     )

@@ -3,11 +3,11 @@
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from amt import hand as hand_models
 from amt.data.dexycb import DexYCB
 from amt.data.images import decode, warp
 from amt.evaluation.samples import Samples
 from amt.geometry import cameras, mirror
+from amt.hand import HandModel
 from amt.viz.films import NAMES, SIZES
 from amt.viz.overlay import Canvas, draw_box, draw_contacts, draw_object, draw_outline, draw_skeleton
 from amt.viz.pages import Picture
@@ -28,8 +28,8 @@ def pick(error: Float[np.ndarray, " n"], clip: Int[np.ndarray, " n"], count: int
     return {kind: _one_a_clip(np.argsort(by, kind="stable"), clip, count) for kind, by in orders.items()}
 
 
-def frames_section(samples: Samples, source: DexYCB) -> Section:
-    """Pictures of the picked frames, which are read again from the data set."""
+def frames_section(samples: Samples, source: DexYCB, hand: HandModel) -> Section:
+    """Pictures of the picked frames, which are read again from the data set; `hand` is what was predicted with."""
     error = samples.root_relative_joint_error_mm.mean(-1)
     rows = pick(error, samples.clip)
     words = (
@@ -38,12 +38,14 @@ def frames_section(samples: Samples, source: DexYCB) -> Section:
         "object's box yellow with axes x red, y green, z blue, contact points pink.",
     )
     frames = tuple(
-        Frames(KINDS[kind], [picture(samples, row, source) for row in rows[kind]]) for kind in KINDS if rows[kind]
+        Frames(KINDS[kind], [picture(samples, row, source, hand) for row in rows[kind]]) for kind in KINDS if rows[kind]
     )
     return Section("frames", "Frames", words, frames=frames)
 
 
-def draw_sample(samples: Samples, row: int, image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "t t 3"]:
+def draw_sample(
+    samples: Samples, row: int, image: UInt8[np.ndarray, "height width 3"], hand: HandModel
+) -> UInt8[np.ndarray, "t t 3"]:
     """`image` (RGB) around the hand of one frame, with its label and its prediction."""
     K = samples.K_px[row].astype(np.float64)
     canvas = _around(image, K, np.concatenate([samples.true_joints_m[row], samples.joints_m[row]]))
@@ -53,7 +55,7 @@ def draw_sample(samples: Samples, row: int, image: UInt8[np.ndarray, "height wid
     draw_skeleton(canvas, samples.true_joints_m[row], TRUTH)
     if held:
         draw_object(canvas, samples.object_pose_m[row], SIZES[held], "")
-    draw_outline(canvas, _vertices(samples, row), np.asarray(hand_models.load().faces), MESH)
+    draw_outline(canvas, _vertices(samples, row, hand), np.asarray(hand.faces), MESH)
     draw_skeleton(canvas, samples.joints_m[row])
     draw_contacts(canvas, samples.contact_points_m[row], samples.contact_confidence[row])
     return canvas.image
@@ -65,7 +67,7 @@ def frame_name(samples: Samples, row: int) -> str:
     return f"{place}, camera {samples.camera[row]}, frame {samples.frame[row]}"
 
 
-def picture(samples: Samples, row: int, source: DexYCB) -> Picture:
+def picture(samples: Samples, row: int, source: DexYCB, hand: HandModel) -> Picture:
     """One frame, read again from the data set, with its errors and where it lies."""
     image = decode(source[int(samples.index[row])]["color"])
     relative, aligned, absolute = (
@@ -75,7 +77,7 @@ def picture(samples: Samples, row: int, source: DexYCB) -> Picture:
     caption = f"{relative:.1f} mm root-relative, {aligned:.1f} aligned, {absolute:.1f} absolute"
     held = NAMES.get(int(samples.object_id[row]), "no object")
     lost = "" if samples.hand_found[row] else "; no hand was found, this is the best guess"
-    return Picture(draw_sample(samples, row, image), f"{caption}; {held}; {frame_name(samples, row)}{lost}")
+    return Picture(draw_sample(samples, row, image, hand), f"{caption}; {held}; {frame_name(samples, row)}{lost}")
 
 
 def _one_a_clip(order, clip, count):
@@ -95,8 +97,8 @@ def _around(image, K, points) -> Canvas:
     return Canvas(np.ascontiguousarray(warp(image, A, TILE)), A @ K)
 
 
-def _vertices(samples, row):
+def _vertices(samples, row, hand):
     rotations = np.concatenate([samples.global_orient[row][None], samples.hand_pose[row]])
-    _, vertices, _ = hand_models.load().from_rotations(rotations, samples.betas[row], samples.transl_m[row])
+    _, vertices, _ = hand.from_rotations(rotations, samples.betas[row], samples.transl_m[row])
     vertices = np.asarray(vertices)
     return mirror.mirror_points(vertices) if samples.predicted_left[row] else vertices

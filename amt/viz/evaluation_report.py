@@ -11,6 +11,7 @@ from amt.evaluation.baseline import TrainingMean
 from amt.evaluation.samples import FILE as TABLE
 from amt.evaluation.samples import Samples
 from amt.evaluation.summary import summarise
+from amt.hand import HandModel
 from amt.viz.breakdown_sections import breakdown_section, groups_section, motion_section, speed_section
 from amt.viz.comparison_section import comparison_section
 from amt.viz.evaluation_frames import frames_section
@@ -35,9 +36,10 @@ def write_evaluation_report(
     figures: Figures,
     comparison: Mapping[str, Any] | None,
     configuration: str,
+    hand: HandModel,
 ) -> None:
     """Writes the page into `workdir`; `figures` are those of evaluate.json, `comparison` that of comparison.json. The
-    robot's trials there are part of it.
+    robot's trials there are part of it. `hand` is the model of the weights.
 
     Raises: UserError where these are damaged.
     """
@@ -56,8 +58,8 @@ def write_evaluation_report(
             joints_section(theirs, figures),
             breakdown_section(figures),
             groups_section(figures),
-            *([comparison_section(comparison, samples, source)] if comparison else []),
-            frames_section(samples, source),
+            *([comparison_section(comparison, samples, source, hand)] if comparison else []),
+            frames_section(samples, source, hand),
             objects_section(samples, figures),
             motion_section(figures),
             robot_section(read_trials(workdir), sha256),
@@ -69,7 +71,7 @@ def write_evaluation_report(
     ).write(workdir / FILE)
 
 
-def write_robot_report(workdir: Path, source: DexYCB, mean: TrainingMean, configuration: str) -> None:
+def write_robot_report(workdir: Path, source: DexYCB, mean: TrainingMean, configuration: str, hand: HandModel) -> None:
     """Writes the page of the trials in `workdir`; with all else if these weights' table of frames is there too."""
     trials = read_trials(workdir)
     if (workdir / TABLE).exists():
@@ -77,7 +79,9 @@ def write_robot_report(workdir: Path, source: DexYCB, mean: TrainingMean, config
         same = {"root": str(source.root.resolve()), "split": source.split, "part": source.part}
         same["weights_sha256"] = trials.weights_sha256
         if samples.about.items() >= same.items():
-            return write_evaluation_report(workdir, samples, source, mean, summarise(samples), None, configuration)
+            return write_evaluation_report(
+                workdir, samples, source, mean, summarise(samples), None, configuration, hand
+            )
     EvaluationPage(
         title=f"{trials.weights} on {source.root.name}: the robot",
         lead=f"Videos of {source.root.name}, split {source.split}, part {source.part}; weights "

@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
-from amt import hand as hand_models
 from amt.data import ycb
 from amt.inference.video import VideoWriter
 from amt.robot import Replay, Robot, SceneObject, build_scene, human_tips, load_robot, mirrors, render
@@ -24,13 +23,16 @@ def overlay_film(
     path: str | Path,
     frames: Iterable[tuple[float, np.ndarray]],
     prediction: Prediction,
+    faces: Int[np.ndarray, "f 3"],
     fps: float,
     *,
     stills: int = 12,
     update: Callable[[], None] = lambda: None,
 ) -> list[Picture]:
-    """Draws what was seen on `frames` (seconds, RGB image) into an mp4; returns `stills` of its frames."""
-    faces = np.asarray(hand_models.load().faces)
+    """Draws what was seen on `frames` (seconds, RGB image) into an mp4; returns `stills` of its frames.
+
+    `faces` are those of the hand model that was seen.
+    """
     total = len(prediction.hand.valid)
     kept, pictures = set(contact_sheet(stills, total)), []
     with VideoWriter(path, fps) as writer:

@@ -22,7 +22,7 @@ def main():
     (old, about, _), (new, found, mean) = (weights.load(path) for path in (before, after))
     weights.check_architecture(found, about, str(after))
     blended = jax.tree.map(lambda a, b: (1 - args.share) * a + args.share * b, old, new)
-    weights.save(out, blended, about, mean, weights.contacts_taught(after))
+    weights.save(out, blended, about, mean, weights.contacts_taught(after), hand=weights.hand_fingerprint(after))
 
 
 if __name__ == "__main__":

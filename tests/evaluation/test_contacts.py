@@ -7,7 +7,8 @@ import pytest
 
 from amt import hand as hand_model
 from amt.data.contacts import no_contacts, sample_contacts
-from amt.evaluation.contacts import contact_counter, contact_figures, contact_labels, contacts_of, labelled_vertices
+from amt.data.hand_labels import pose_labels
+from amt.evaluation.contacts import contact_counter, contact_figures, contact_labels, contacts_of
 from amt.geometry import mirror
 from amt.structs import Contacts
 from tests.samples import HAND, make_sample
@@ -33,7 +34,7 @@ def case(tmp_path_factory):
 
 def test_the_labelled_hand_stands_where_its_joints_are(case):
     _, samples, labels, _ = case
-    vertices = labelled_vertices(labels, HAND)
+    _, vertices = pose_labels(HAND, labels)
     tips = vertices[:, list(HAND.tip_vertices)]
     np.testing.assert_allclose(tips, labels["joints_3d"][:, TIPS], atol=1e-4)
     assert not np.allclose(vertices[1], mirror.mirror_points(vertices[1]))
@@ -50,7 +51,7 @@ def test_simulated_contacts_are_labels_as_they_are_and_others_come_from_geometry
             assert truth.valid[i].tolist() == sample["contact_valid"].tolist()
         else:
             assert (truth.kind[i] == -1).all() and np.isnan(truth.force[i]).all()
-    vertices = labelled_vertices(labels, HAND)
+    _, vertices = pose_labels(HAND, labels)
     for i in (3, 5):
         expected = sample_contacts(samples[i], vertices[i], root)
         np.testing.assert_array_equal(truth.points[i], expected.points)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from amt.evaluation.samples import ARRAYS, FILE, Samples
+from amt.hand import EMBEDDED_HAND
 from amt.models import weights
 from amt.modes import generate
 from configs import demo
@@ -33,7 +34,7 @@ def test_two_processes_are_one(tmp_path):
     """The table out of two shares of the videos is that of all of them; one reports, and compares: no change."""
     data, one, two, file = (tmp_path / name for name in ("data", "one", "two", "tiny.safetensors"))
     generate.run(demo.get_config("tiny"), data, None)
-    weights.save(file, *tiny.parameters(), MEAN.to_json())
+    weights.save(file, *tiny.parameters(), MEAN.to_json(), hand=EMBEDDED_HAND)
     flags = [f"--config.data.root={data}", f"--config.eval.checkpoint={file}", "--config.eval.part=all"]
     flags += ["--config.eval.max_samples=0", "--config.eval.report=False"]
     single = start(one, *flags)

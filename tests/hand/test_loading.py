@@ -8,13 +8,18 @@ import struct
 import sys
 import types
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse
 
 import amt.hand
 from amt.errors import UserError
+from amt.geometry import mirror
 from amt.hand import mano_pickle, skeleton
+from tests.hand import mano
+from tests.hand.test_model import lbs
 
 RNG = np.random.default_rng(0)
 HAND = amt.hand.load()
@@ -247,7 +252,6 @@ def test_other_files(tmp_path):
     for name, message in (
         ("hand.obj", "ending in .npz or .pkl"),
         ("hand.npz", "not a readable"),
-        ("MANO_LEFT.pkl", "mirrored"),
     ):
         (tmp_path / name).write_bytes(b"something else")
         with pytest.raises(UserError, match=message):
@@ -262,6 +266,47 @@ def test_other_files(tmp_path):
     with pytest.raises(UserError, match="not a readable .npz"):
         amt.hand.load(tmp_path / "evil.npz")
     assert not (tmp_path / "executed").exists()
+
+
+def test_the_side_is_told_by_the_hand_and_not_by_the_name(tmp_path):
+    right, left = mano.write(tmp_path)
+    disguised = tmp_path / "MANO_RIGHT_v2.npz"
+    disguised.write_bytes(left.read_bytes())
+    with pytest.raises(UserError, match="MANO_RIGHT_v2.npz: holds a left hand"):
+        amt.hand.load(disguised)
+    with pytest.raises(UserError, match="MANO_RIGHT.npz: holds a right hand; expected MANO_LEFT.pkl"):
+        amt.hand.load(right, right)
+    assert amt.hand.load(right, disguised).left.fingerprint == amt.hand.load(right, left).left.fingerprint
+
+
+def test_a_left_model_poses_the_mirror_images_of_its_own_hands(tmp_path):
+    pose, betas = RNG.normal(0, 0.5, 48), RNG.normal(size=10)
+    hand = amt.hand.load(*mano.write(tmp_path, seed=3))
+    joints, vertices, _ = lbs(mano.arrays(4, True), skeleton.MANO_TIP_VERTICES_LEFT, pose, betas, np.zeros(3))
+    mirrored = mirror.mirror_hand_pose(pose.astype(np.float32)), betas.astype(np.float32)
+    ours = hand.left(*mirrored, np.zeros(3, np.float32))
+    for x, expected in zip(ours, (joints, vertices), strict=True):
+        np.testing.assert_allclose(mirror.mirror_points(np.asarray(x)), expected, atol=1e-6)
+    assert hand.left.tip_vertices[2] == 445 and hand.tip_vertices[2] == 444  # the middle finger's, as in DexYCB
+    right = np.asarray(hand(*mirrored, np.zeros(3, np.float32))[1])
+    assert np.abs(mirror.mirror_points(right) - vertices).max() > 0.01, "a mirrored right hand is another hand"
+    left_basis = np.array([True, False])
+    both = tuple(np.stack([x, x]) for x in mirrored)
+    R = hand.rotations(both[0], left_basis)
+    chosen = hand.from_rotations(R, both[1], np.zeros((2, 3), np.float32), left_basis)[1]
+    np.testing.assert_allclose(mirror.mirror_points(np.asarray(chosen[0])), vertices, atol=1e-6)
+    np.testing.assert_allclose(chosen[1], right, atol=1e-6)
+
+
+def test_the_fingerprint_tells_hands_apart_and_nothing_else(tmp_path):
+    assert HAND.fingerprint == amt.hand.EMBEDDED_HAND
+    right, left = mano.write(tmp_path)
+    hand = amt.hand.load(right)
+    assert hand.fingerprint == amt.hand.load(right, left).fingerprint == jax.tree.map(jnp.asarray, hand).fingerprint
+    others = [HAND, amt.hand.load(right, left).left, hand.mirrored(), hand.replace(posedirs=None)]
+    others += [hand.replace(hands_components=hand.hands_components[::-1]), hand.replace(tip_vertices=(1, 2, 3, 4, 5))]
+    assert len({hand.fingerprint, *(other.fingerprint for other in others)}) == 1 + len(others)
+    assert hand.mirrored().mirrored().fingerprint == hand.fingerprint
 
 
 def test_a_saved_hand_loads_again(tmp_path):

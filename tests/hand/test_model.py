@@ -24,6 +24,11 @@ WITH_CORRECTIVES = dataclasses.replace(HAND, posedirs=RNG.normal(size=(778, 3, 1
 def numpy_lbs(hand, pose, betas, transl):
     """MANO's equations in float64, one hand, one joint after the other: (21 joints, vertices, T_joint)."""
     arrays = {f.name: getattr(hand, f.name) for f in dataclasses.fields(hand)}
+    return lbs(arrays, hand.tip_vertices, pose, betas, transl)
+
+
+def lbs(arrays, tip_vertices, pose, betas, transl):
+    """As `numpy_lbs`, of arrays under MANO's names, of either side."""
     axis_angles = np.concatenate([pose[:3], arrays["hands_mean"] + pose[3:] @ arrays["hands_components"]])
     R = Rotation.from_rotvec(axis_angles.reshape(16, 3)).as_matrix()
     shaped = arrays["v_template"] + arrays["shapedirs"].astype(np.float64) @ betas
@@ -41,7 +46,7 @@ def numpy_lbs(hand, pose, betas, transl):
         vertices += arrays["weights"][:, j : j + 1].astype(np.float64) * moved
     T[:, :3, 3] += transl
     vertices += transl
-    joints = np.concatenate([T[:, :3, 3], vertices[list(hand.tip_vertices)]])
+    joints = np.concatenate([T[:, :3, 3], vertices[list(tip_vertices)]])
     return joints[list(skeleton.JOINTS_16_TO_21)], vertices, T
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from amt.data.images import warp
 from amt.geometry import cameras, mirror
+from amt.hand import EMBEDDED_HAND
 from amt.inference import predictor as module
 from amt.inference.predictor import load_predictor
 from amt.models import weights
@@ -96,7 +97,7 @@ def test_kinds_and_forces_are_said_by_weights_that_learned_them(embedded):
 def test_weights_say_whether_kinds_and_forces_were_taught(embedded, tmp_path):
     assert weights.contacts_taught(weights.EMBEDDED)
     params, settings, mean = weights.load(weights.EMBEDDED)
-    weights.save(tmp_path / "w.safetensors", params, settings, mean, contacts_taught=False)
+    weights.save(tmp_path / "w.safetensors", params, settings, mean, contacts_taught=False, hand=EMBEDDED_HAND)
     assert embedded.contacts_taught and not load_predictor(tmp_path / "w.safetensors").contacts_taught
     weights.check_architecture(weights.load(tmp_path / "w.safetensors")[1], settings, "here")
 

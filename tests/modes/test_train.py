@@ -12,6 +12,7 @@ import pytest
 
 from amt.errors import Stopped, UserError
 from amt.evaluation.samples import FILE
+from amt.hand import EMBEDDED_HAND
 from amt.inference import predictor
 from amt.inference.predictor import load_predictor
 from amt.models import dinov2, weights
@@ -217,7 +218,7 @@ def test_evaluation_on_simulated_grasps_counts_their_contacts(trained, tmp_path)
     generate.run(config, tmp_path / "data", None)
     config.data.root = str(tmp_path / "data")
     path = tmp_path / "weights.safetensors"
-    weights.save(path, *weights.load(trained / "weights.safetensors"), contacts_taught=True)
+    weights.save(path, *weights.load(trained / "weights.safetensors"), contacts_taught=True, hand=EMBEDDED_HAND)
     config.eval.update(checkpoint=str(path), part="all", max_samples=0)
     figures = evaluate.run(config, tmp_path, None)
     assert figures["contact_simulated_share"] == 1 and figures["contact_frames"] == figures["samples"] > 6
@@ -269,7 +270,7 @@ def test_kinds_and_forces_are_taught_by_both_terms_and_simulated_contacts(tmp_pa
     config.train.component = "finder"
     assert not train._contacts_taught(config, simulated, [])
     params, settings, mean = weights.load(weights.EMBEDDED)
-    weights.save(tmp_path / "weights.safetensors", params, settings, mean, contacts_taught=True)
+    weights.save(tmp_path / "weights.safetensors", params, settings, mean, contacts_taught=True, hand=EMBEDDED_HAND)
     config.train.start_from = str(tmp_path)
     assert train._contacts_taught(config, simulated, [])  # as they were
     assert not train._contacts_taught(config, simulated, ["perception.contact_decoder"])

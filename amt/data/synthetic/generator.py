@@ -18,12 +18,14 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from amt import hand as hand_model
-from amt.data.files import read_yaml
+from amt.data.files import GENERATOR, read_yaml
+from amt.data.hand_labels import HAND
 from amt.data.layout import SERIALS, SUBJECTS
 from amt.data.synthetic import appearance, crops, grasps, models, motion, physical, writing
 from amt.data.synthetic.scene import Look, Scene
 from amt.data.ycb import USED_IDS
 from amt.errors import UserError
+from amt.hand import EMBEDDED_HAND, HandModel
 from amt.robot.render import find_backend
 
 JPEG_QUALITY = 92
@@ -46,6 +48,7 @@ class GeneratorConfig:
     photographs: str
     grasps: str
     objects: tuple[int, ...] = ()
+    hand_model: str = ""  # file of a right-hand model; empty: the embedded one
 
     @property
     def object_ids(self) -> tuple[int, ...]:
@@ -56,6 +59,10 @@ class GeneratorConfig:
     def cameras_each(self) -> int:
         """How many cameras see a sequence: of crops one, whose lens changes from sequence to sequence."""
         return 1 if self.grasps == "crops" else self.num_cameras
+
+    def load_hand(self) -> HandModel:
+        """The hand that is shown. Raises `UserError` as `amt.hand.load`."""
+        return hand_model.load(self.hand_model or None)
 
     def check(self) -> None:
         """Raises `UserError` for values that cannot be generated."""
@@ -129,8 +136,10 @@ def _write_models(root: Path) -> None:
 
 
 def _claim(config: GeneratorConfig, root: Path) -> None:
-    path, before = root / "generator.json", {"grasps": "kinematic", "objects": []}  # when there was no choice
-    ours = {**dataclasses.asdict(config), "objects": list(config.objects)}
+    path = root / GENERATOR
+    before = {"grasps": "kinematic", "objects": [], HAND: EMBEDDED_HAND}  # when there was no choice
+    ours = {**dataclasses.asdict(config), "objects": list(config.objects), HAND: config.load_hand().fingerprint}
+    del ours["hand_model"]  # may lie elsewhere next time
     if path.exists():
         theirs = before | json.loads(path.read_text())
         if changed := [k for k in ours if theirs.get(k) != ours[k]]:
@@ -197,7 +206,7 @@ def sample_cameras(rng: np.random.Generator, target: Float[np.ndarray, " 3"], n:
 def _write_sequence(job) -> str:
     config, root, index, backend = job
     rng = np.random.default_rng([config.seed, index])
-    hand = hand_model.load()
+    hand = config.load_hand()
     subject, simulated = _subject(config, index), config.grasps == "physical"
     person = np.random.default_rng([config.seed, 2_000_003, SUBJECTS.index(subject)]) if simulated else rng
     betas = np.clip(person.normal(0, 1, 10), -2, 2)
@@ -248,7 +257,7 @@ def _write_sequence(job) -> str:
                 writing.write_depth(aside / serial / f"aligned_depth_to_color_{n:06d}.png", scene.depth())
                 writing.write_contacts(aside / serial / f"contacts_{n:06d}.npz", played, n, T_world_camera[c])
     scene.close()
-    writing.write_meta(aside, subject, folder.name, played, serials)
+    writing.write_meta(aside, subject, folder.name, played, serials, hand.fingerprint)
     writing.write_calibration(root, subject, folder.name, serials, T_world_camera, betas, played)
     writing.write_world_poses(aside, hand, betas, played)
     aside.rename(folder)

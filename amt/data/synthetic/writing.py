@@ -17,6 +17,7 @@ from jaxtyping import Float, UInt16
 from scipy.spatial.transform import Rotation
 
 from amt.data.contacts import contact_kinds
+from amt.data.hand_labels import HAND
 from amt.data.synthetic import simulation
 from amt.geometry import cameras
 
@@ -55,7 +56,7 @@ def hand_name(subject, name, played) -> str:
     return f"{subject}_{name}_right" if played.grasp is None else f"{subject}_{played.side}"
 
 
-def write_meta(folder, subject, name, played, serials) -> None:
+def write_meta(folder, subject, name, played, serials, hand: str) -> None:
     meta = {
         "serials": list(serials),
         "num_frames": len(played.joints),
@@ -64,6 +65,7 @@ def write_meta(folder, subject, name, played, serials) -> None:
         "ycb_grasp_ind": max(played.grasped, 0),
         "mano_sides": [played.side],
         "mano_calib": [hand_name(subject, name, played)],
+        HAND: hand,
     }
     if played.grasp is not None:
         meta["grasp"] = played.grasp  # not in DexYCB: how the object is held, and the grasps that failed before
