@@ -57,7 +57,7 @@ def _fits(owner: str | None, is_left: bool, hands: HandIds | None) -> tuple[bool
     return (hands.left is not None, True) if is_left else (hands.right != EMBEDDED_HAND, False)
 
 
-def describe_masked(sequences: list[tuple[str | None, bool]], hands: HandIds, root: Any) -> tuple[int, str]:
+def describe_masked(sequences: list[tuple[str | None, bool]], hands: HandIds) -> tuple[int, str]:
     """Number of sequences whose hand labels are left out, and one line that says so and how to get them.
 
     `sequences` are the owner and the side (left?) of each.
@@ -78,7 +78,7 @@ def describe_masked(sequences: list[tuple[str | None, bool]], hands: HandIds, ro
         named = ", ".join(sorted(owner or "MANO" for owner in owners))
         whose, way = f"other hands ({named})", "give the one that they were made with as --config.hand.model"
     return len(masked), (
-        f"{root}: the hand parameters of {len(masked)} of {len(sequences)} sequences belong to {whose}, not to the "
+        f"the hand parameters of {len(masked)} of {len(sequences)} sequences belong to {whose}, not to the "
         f"hand in use: rotations, shape, vertices and contacts found by geometry are left out, joints go on; {way}"
     )
 

@@ -29,8 +29,16 @@ ERRORS = (
     "wrong units",
     "identity pose",
     "not a rotation",
+    "wrong hand model",
 )
-WARNINGS = ("missing depth", "incomplete label", "unknown segment", "doubtful world poses", "left-over file")
+WARNINGS = (
+    "labels of another hand",
+    "missing depth",
+    "incomplete label",
+    "unknown segment",
+    "doubtful world poses",
+    "left-over file",
+)
 FIRST = 5  # paths kept of each kind
 
 PROJECTION_PX = 2.0  # between joint_2d and joint_3d through K; DexYCB's agree to rounding

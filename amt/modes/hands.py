@@ -31,9 +31,9 @@ def check_labels(source: DexYCB | Mixed, model: HandModel) -> dict[str, float]:
     masked, total = 0, 0
     for part in source.sources:
         owners = part.hand_owners()
-        count, line = describe_masked(owners, HandIds.of(model), part.root)
+        count, line = describe_masked(owners, HandIds.of(model))
         masked, total = masked + count, total + len(owners)
         if line:
-            print(line, file=sys.stderr)
+            print(f"{part.root}: {line}", file=sys.stderr)
         check_hand_labels(part, model)
     return {"hand_labels_left_out_fraction": masked / total}

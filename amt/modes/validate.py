@@ -3,10 +3,13 @@
 import time
 from pathlib import Path
 
-from amt.data.dexycb import find_root
+from amt.data.dexycb import DexYCB, find_root
+from amt.data.hand_labels import HandIds, check_hand_labels, describe_masked
 from amt.data.validation import ERRORS, WARNINGS, Report, check_sequences, survey
 from amt.errors import UserError
+from amt.hand import HandModel
 from amt.modes.common import Progress, write_json
+from amt.modes.hands import load_hand
 
 
 def run(config, workdir: Path, input: str | None) -> dict:
@@ -19,6 +22,8 @@ def run(config, workdir: Path, input: str | None) -> dict:
         for part in check_sequences(found, config.validate.num_workers):
             report.merge(part)
             progress.update(part.frames, note=f"{report.count(ERRORS)} errors, {report.count(WARNINGS)} warnings")
+    if not report.count(ERRORS):
+        check_hand(report, root, load_hand(config.hand))
     print_report(report)
     figures = {
         "root": str(root),
@@ -35,6 +40,18 @@ def run(config, workdir: Path, input: str | None) -> dict:
         kinds = ", ".join(f"{report.counts[kind]} {kind}" for kind in ERRORS if kind in report.counts)
         raise UserError(f"{root}: {figures['errors']} errors ({kinds}); repair or remove what {path} lists")
     return figures
+
+
+def check_hand(report: Report, root: Path, hand: HandModel) -> None:
+    """Adds whether the set's hand labels belong to the hand in use, and whether their joints are its."""
+    source = DexYCB(root, part="all", hands=HandIds.of(hand))
+    count, line = describe_masked(source.hand_owners(), HandIds.of(hand))
+    if count:
+        report.add("labels of another hand", root, line)
+    try:
+        check_hand_labels(source, hand)
+    except UserError as error:
+        report.add("wrong hand model", root, str(error))
 
 
 def print_report(report: Report) -> None:

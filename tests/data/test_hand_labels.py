@@ -109,7 +109,7 @@ def test_the_embedded_hand_does_not_and_its_labels_are_left_out(data):
     assert not posed_targets(batch, hand).contacts_valid.any()
     contacts = contact_labels(stacked(source), hand, root)
     assert not contacts.labelled.any() and not contacts.valid.any()
-    count, line = describe_masked(source.hand_owners(), HandIds.of(hand), root)
+    count, line = describe_masked(source.hand_owners(), HandIds.of(hand))
     assert count == 4 and "4 of 4 sequences belong to MANO" in line
     assert line.endswith("give --config.hand.model=MANO_RIGHT.pkl --config.hand.left_model=MANO_LEFT.pkl")
 
@@ -130,7 +130,7 @@ def test_left_hands_wait_for_the_left_model(data):
     source = DexYCB(root, part="all", hands=HandIds.of(hand))
     label = stacked(source)
     np.testing.assert_array_equal(label["hand_pose_valid"], ~label["is_left"])
-    count, line = describe_masked(source.hand_owners(), HandIds.of(hand), root)
+    count, line = describe_masked(source.hand_owners(), HandIds.of(hand))
     assert count == 2 and line.endswith("give --config.hand.left_model=MANO_LEFT.pkl")
 
 
@@ -153,7 +153,7 @@ def test_a_set_that_names_its_hand_belongs_to_it(data, tmp_path):
     default = HandIds.of(amt.hand.load())
     source = DexYCB(tmp_path, part="all", hands=default)
     assert not stacked(source)["hand_pose_valid"].any()
-    count, line = describe_masked(source.hand_owners(), default, tmp_path)
+    count, line = describe_masked(source.hand_owners(), default)
     assert count == 2 and hand.fingerprint in line
     (tmp_path / "generator.json").write_text("{}")
     for path in tmp_path.rglob("meta.yml"):

@@ -27,7 +27,8 @@ def test_warnings_alone_are_no_failure(root, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "warning  doubtful world poses: 1" in printed and "pose.npz: not there" in printed
     result = json.loads((tmp_path / "run/validate.json").read_text())
-    assert (result["errors"], result["warnings"], result["frames"]) == (0, 1, 3)
+    assert (result["errors"], result["warnings"], result["frames"]) == (0, 2, 3)
+    assert result["first"]["labels of another hand"][0].endswith("go on; give --config.hand.model=MANO_RIGHT.pkl")
     assert set(result["kinds"]) <= set(WARNINGS)
 
 
