@@ -25,7 +25,7 @@ IMAGE_SUFFIXES = (
     ".hif", ".avif",
 )  # fmt: skip
 VIDEO_SUFFIXES = (
-    ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".3gp", ".gif",
+    ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".gif",
 )  # fmt: skip
 OTHER_PICTURES = (
     ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".psd", ".exr", ".hdr", ".jxl",
@@ -68,20 +68,19 @@ def identify(path: Path) -> str:
     kind = _format(head)
     if path.name.startswith(DEPTH_NAME) and kind:
         return "depth"
-    if kind == "png":
-        bits, color = head[24:26].ljust(2, b"\0")
-        animated = b"acTL" in head.partition(b"IDAT")[0]
-        return "depth" if (bits, color) == (16, 0) else "animation" if animated else "image"
+    if kind == "png" and head[24:26] == b"\x10\0":  # 16 bits, grey
+        return "depth"
     if kind == "tiff":
         with _guarded(path, kind), Image.open(path) as image:
             return "depth" if image.mode[0] in "IF" else "image"
-    if kind == "webp":
-        return "animation" if head[12:16] == b"VP8X" and head[20] & 2 else "image"
-    if kind == "avif":
-        return "animation" if head[8:12] == b"avis" else "image"
-    if kind == "gif":
-        with _guarded(path, kind), Image.open(path) as image:
-            return "animation" if image.is_animated else "image"
+    animated = {
+        "gif": True,
+        "png": b"acTL" in head.partition(b"IDAT")[0],
+        "webp": head[12:16] == b"VP8X" and bool(head[20] & 2),  # the flag of its extended header
+        "avif": head[8:12] == b"avis",
+    }
+    if animated.get(kind) and count_frames(path) > 1:
+        return "animation"
     return kind if kind in ("", "video") else "image"
 
 
@@ -92,7 +91,11 @@ def find_frames(folder: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     its name and cannot be read or is something else, and for a folder without frames.
     """
     frames, others = [], {}
-    for path in sorted(folder.iterdir(), key=_natural_order):
+    try:
+        paths = sorted(folder.iterdir(), key=_natural_order)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
+    for path in paths:
         if path.name.startswith("."):
             continue
         named = path.suffix.lower() in IMAGE_SUFFIXES
@@ -134,11 +137,11 @@ def read_image(path: Path) -> UInt8[np.ndarray, "height width 3"]:
     kind = _format(data[:HEAD])
     if kind in ("", "video"):
         raise UserError(f"{path}: not a readable image ({len(data)} bytes); replace it or take it out of the folder")
-    if kind == "jpeg" and (image := _decode_jpeg(data, path)) is not None:
-        return image
+    if kind == "jpeg":
+        return _decode_jpeg(data, path)
     with _guarded(path, kind), Image.open(io.BytesIO(data)) as image:
-        # A JPEG's further images are previews or depth maps, a HEIC's the pictures of a burst beside the chosen one.
-        if kind not in ("jpeg", "heif") and (pages := _pages(image, kind)) > 1:
+        # A HEIC's further images are those of a burst or a depth map beside the chosen one, as a JPEG's are.
+        if kind != "heif" and (pages := _pages(image, kind)) > 1:
             raise UserError(
                 f"{path}: holds {pages} images, not one; export each to its own file, and give their folder"
             )
@@ -216,15 +219,13 @@ def _format(head: bytes) -> str:
     return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
 
 
-def _decode_jpeg(data: bytes, path: Path) -> np.ndarray | None:
-    """The image, upright; None for CMYK, which Pillow converts. `UserError` on any of libjpeg's warnings of damage."""
+def _decode_jpeg(data: bytes, path: Path) -> np.ndarray:
+    """The image, upright. `UserError` on any of libjpeg's warnings of damage."""
     try:
         image = simplejpeg.decode_jpeg(data, "RGB")
     except ValueError as error:
         reason = str(error).strip()
         if not _is_harmless(reason, data):
-            if _is_cmyk(data):
-                return None
             raise _damaged(path, len(data), reason) from error
         image = simplejpeg.decode_jpeg(data, "RGB", strict=False)
     if b"Exif\0\0" not in data[:4096]:
@@ -247,16 +248,9 @@ def _is_harmless(reason: str, data: bytes) -> bool:
     return False
 
 
-def _is_cmyk(data: bytes) -> bool:
-    try:
-        return simplejpeg.decode_jpeg_header(data)[2] in ("CMYK", "YCCK")
-    except ValueError:
-        return False
-
-
 def _pages(image: Image.Image, kind: str) -> int:
     """How many images a file holds, thumbnails not counted."""
-    count = getattr(image, "n_frames", 1)
+    count = getattr(image, "n_frames", 1) - _first_frame(image)
     if kind != "tiff" or count == 1:
         return count
     full = 0

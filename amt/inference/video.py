@@ -99,9 +99,13 @@ def open_clip(path: str | Path, *, max_frames: int | None = None, stride: int = 
     path = Path(path)
     if stride < 1 or (max_frames is not None and max_frames < 1):
         raise UserError(f"stride and max_frames count frames from 1: found {stride=}, {max_frames=}")
-    if not path.exists() and not path.is_symlink():
+    try:
+        there, is_folder = path.exists() or path.is_symlink(), path.is_dir()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
+    if not there:
         raise UserError(f"{path}: no such file or folder; give a video, an image or a folder of images")
-    if path.is_dir():
+    if is_folder:
         files, notes = find_frames(path)
         return _open_images(path, "folder", files, max_frames, stride, notes)
     kind = identify(path)
@@ -238,8 +242,10 @@ def _decode(path: Path) -> Iterator[tuple[float, np.ndarray]]:
         try:
             for frame in container.decode(stream):
                 # The stored width is stretched, before any turn: so do players.
-                size = {} if aspect == 1 else {"width": round(frame.width * aspect), "interpolation": "BICUBIC"}
-                image = reorient(frame.to_ndarray(format="rgb24", **size), *_orientation(path, frame))
+                orientation = _orientation(path, frame)
+                if aspect != 1:
+                    frame = frame.reformat(width=round(frame.width * aspect), interpolation="BICUBIC")
+                image = reorient(frame.to_ndarray(format="rgb24"), *orientation)
                 stamp = count / rate if frame.time is None else frame.time - begin
                 length = float(frame.duration * frame.time_base) if frame.duration else 1 / rate
                 end, count = max(end, stamp + length), count + 1
