@@ -62,9 +62,9 @@ def identify(path: Path) -> str:
 
     Raises `UserError` for what cannot be read: a dead link, a folder, an empty file, no permission.
     """
+    head = _read(path, HEAD)
     if path.suffix.lower() in OTHER_PICTURES:
         return "other"  # many raw photos are TIFFs whose first page is a thumbnail
-    head = _read(path, HEAD)
     kind = _format(head)
     if path.name.startswith(DEPTH_NAME) and kind:
         return "depth"
@@ -224,11 +224,10 @@ def _decode_jpeg(data: bytes, path: Path) -> np.ndarray:
     try:
         image = simplejpeg.decode_jpeg(data, "RGB")
     except ValueError as error:
-        reason = str(error).strip()
-        if not _is_harmless(reason, data):
-            raise _damaged(path, len(data), reason) from error
+        if not _is_harmless(str(error).strip(), data):
+            raise _damaged(path, len(data), str(error)) from error
         image = simplejpeg.decode_jpeg(data, "RGB", strict=False)
-    if b"Exif\0\0" not in data[:4096]:
+    if b"Exif\0\0" not in data[: 1 << 16]:
         return image
     try:
         with _silent(), Image.open(io.BytesIO(data)) as header:
@@ -239,12 +238,21 @@ def _decode_jpeg(data: bytes, path: Path) -> np.ndarray:
 
 
 def _is_harmless(reason: str, data: bytes) -> bool:
-    """Whether libjpeg warned of what cameras write: scan parameters that mean nothing, zeros before the end marker."""
+    """Whether libjpeg warned of what cameras write, and the picture is whole.
+
+    Scan parameters that mean nothing in a baseline JPEG; zeros before the end marker; no such marker behind the last row.
+    """
     if reason.startswith("Invalid SOS parameters"):
         return True
     if match := re.fullmatch(r".*?(\d+) extraneous bytes before marker 0xd9", reason):
         end, count = data.rfind(b"\xff\xd9"), int(match[1])
         return data[end - count : end] == bytes(count)
+    if reason == "Premature end of JPEG file" and b"\xff\xc2" not in data:  # progressive: later scans may be missing
+        try:
+            simplejpeg.decode_jpeg(data + b"\xff\xd9", "RGB")
+        except ValueError:
+            return False
+        return True
     return False
 
 
