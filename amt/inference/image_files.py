@@ -187,9 +187,9 @@ def _count(kind: str, names: list[str]) -> str:
 
 def _read(path: Path, size: int = -1) -> bytes:
     """The first `size` bytes, or all; `UserError` where there are none."""
-    if path.is_symlink() and not path.exists():
-        raise UserError(f"{path}: a dead symbolic link (to {path.readlink()}); copy the file itself")
     try:
+        if path.is_symlink() and not path.exists():
+            raise UserError(f"{path}: a dead symbolic link (to {path.readlink()}); copy the file itself")
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             raise UserError(f"{path}: a folder, though its name says image; move it out, or give it as the input")
@@ -240,7 +240,7 @@ def _decode_jpeg(data: bytes, path: Path) -> np.ndarray:
 def _is_harmless(reason: str, data: bytes) -> bool:
     """Whether libjpeg warned of what cameras write, and the picture is whole.
 
-    Scan parameters that mean nothing in a baseline JPEG; zeros before the end marker; no such marker behind the last row.
+    Scan parameters that mean nothing in a baseline JPEG; zeros before the end marker; none behind the last row.
     """
     if reason.startswith("Invalid SOS parameters"):
         return True
