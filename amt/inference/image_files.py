@@ -34,7 +34,7 @@ DEPTH_NAME = "aligned_depth_to_color_"  # DexYCB's
 HEAD = 8192  # bytes that tell what a file is: an animated PNG says so behind its colour profile
 
 _MAGIC = {
-    b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png", b"GIF8": "gif", b"BM": "bmp", b"II*\0": "tiff",
+    b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png", b"GIF87a": "gif", b"GIF89a": "gif", b"II*\0": "tiff",
     b"MM\0*": "tiff", b"\0\0\0\x0cjP  ": "jp2", b"\xff\x4f\xff\x51": "jp2", b"\x1a\x45\xdf\xa3": "video",
     b"FLV": "video", b"OggS": "video", b"\0\0\1\xba": "video", b"\x30\x26\xb2\x75": "video",
 }  # fmt: skip
@@ -214,7 +214,9 @@ def _format(head: bytes) -> str:
         return "video"
     if head[:4] == b"RIFF":
         return {b"WEBP": "webp", b"AVI ": "video"}.get(head[8:12], "")
-    if head[:2] in (b"P5", b"P6") and head[2:3].isspace():
+    if head[:2] == b"BM" and head[6:10] == bytes(4):  # two letters alone may begin a text, too
+        return "bmp"
+    if re.match(rb"P[56]\s+(#|\d)", head):
         return "pnm"
     return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
 

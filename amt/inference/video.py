@@ -64,23 +64,22 @@ class Source:
 
     def __iter__(self) -> Iterator[tuple[float, UInt8[np.ndarray, "height width 3"]]]:
         """Yields (time in seconds, frame). Raises `UserError` where the input turns out to be damaged."""
-        frames = (
-            _load(self._files, self.fps * self.stride)
-            if self._files
-            else read_animation(self.path)
-            if self.kind == "animation"
-            else _decode(self.path)
-        )
         stop = None if self.max_frames is None else self.max_frames * self.stride
         start = None
-        for stamp, frame in islice(frames, 0, stop, self.stride):
+        for index, (stamp, frame) in enumerate(islice(self._decoded(), 0, stop, self.stride)):
             if frame.shape[:2] != (self.height, self.width):
+                where = self._files[index * self.stride] if self._files else f"{self.path}: the frame at {stamp:.2f} s"
                 raise UserError(
-                    f"{self.path}: the frame at {stamp:.2f} s is {frame.shape[1]}x{frame.shape[0]} pixels, "
+                    f"{where} is {frame.shape[1]}x{frame.shape[0]} pixels, "
                     f"the first one is {self.width}x{self.height}; one camera has one size: convert the input"
                 )
             start = stamp if start is None else start
             yield stamp - start, frame
+
+    def _decoded(self) -> Iterator[tuple[float, np.ndarray]]:
+        if self._files:
+            return _load(self._files, self.fps * self.stride)
+        return read_animation(self.path) if self.kind == "animation" else _decode(self.path)
 
     def iter_chunks(self, size: int) -> Iterator[Clip]:
         """Yields clips of at most `size` frames, in order; time goes on from one to the next."""

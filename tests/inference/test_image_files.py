@@ -277,6 +277,7 @@ def test_what_is_no_frame_is_passed_over_and_pictures_and_videos_are_counted(tmp
     frames_in(tmp_path)
     for name in ("notes.txt", "labels.json", ".DS_Store", "._color_000000.jpg", ".hidden.png", "Thumbs.db"):
         (tmp_path / name).write_bytes(b"\0\1\2 not a picture")
+    (tmp_path / "cars.txt").write_text("BMW, GIF8 and P6 cars")
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub.old").mkdir()
     (tmp_path / "gone.txt").symlink_to("nowhere")

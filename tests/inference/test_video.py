@@ -314,7 +314,7 @@ def test_other_containers_are_read_whole(tmp_path, suffix, codec, pixels):
         (no_images, "no images"),
         (one_frame, "one frame"),
         (broken_image, "not a readable image"),
-        (two_sizes, "40x20 pixels, the first one is 30x20"),
+        (two_sizes, "b.png is 40x20 pixels, the first one is 30x20"),
         (cut_in_the_pictures, r"decoding stopped after frame \d+ .*\(40 frames\).*truncated"),
         (cut_in_the_index, "cut off"),
         (cut_matroska, r"decoding stopped after frame \d+ .*expected 2\.00 s.*truncated"),
