@@ -35,7 +35,7 @@ def make_camera(K: Any, T_world_camera: Any, width: int, height: int, fov: float
     likewise, in metres, world z up, the table at z = 0. Where K is empty, `fov` (radians) is assumed along the longer
     side, as phones and webcams turn but keep their lens; where T_world_camera is empty, a level camera. Raises
     `UserError` on other shapes, numbers that are not finite, rotations that are none, and cameras that cannot be: one
-    that is normalised, of frames of another size, below the table, or that sees nothing below its own height.
+    that is normalised, below the table, or that sees nothing as low as itself.
     """
     assumptions = []
     if given_K := _is_given(K):
@@ -93,7 +93,7 @@ def _numbers(field: str, value: Any, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _check_intrinsics(K: np.ndarray, width: int, height: int) -> None:
-    """`UserError` on numbers that are no camera's, or that of frames of another size."""
+    """`UserError` on numbers that are no camera's."""
     shown = f"camera.K={K.ravel().tolist()}"
     if K[0, 0] <= 0 or K[1, 1] <= 0:
         raise UserError(f"camera.K: focal lengths have to be positive (pixels), found  fx={K[0, 0]:g}, fy={K[1, 1]:g}")
@@ -121,26 +121,25 @@ def _check_intrinsics(K: np.ndarray, width: int, height: int) -> None:
             f"{shown}: the principal point ({K[0, 2]:g}, {K[1, 2]:g}) is {np.degrees(off):.0f} degrees away from the "
             f"middle of the {width}x{height} frames; expected it near ({middle[0]:g}, {middle[1]:g})"
         )
-    size = 2 * np.round(K[:2, 2])  # of the frames that it would be in the middle of
-    ratio = size / [width, height]
-    if abs(np.log(ratio)).min() > 0.2 and np.ptp(np.log(np.abs(ratio))) < 0.03:
-        raise UserError(
-            f"{shown}: belongs to frames of about {size[0]:.0f}x{size[1]:.0f} pixels, these are {width}x{height}; "
-            f"multiply its first two rows by {1 / ratio.mean():.4g}"
-        )
-    if abs(np.log(width / height)) > 0.1 and abs(np.log(size / [height, width])).max() < 0.1:
-        raise UserError(
-            f"{shown}: belongs to frames of about {size[0]:.0f}x{size[1]:.0f} pixels that lie on their side, these are "
-            f"{width}x{height}, upright: swap fx and fy, and cx and cy as the frames were turned"
-        )
 
 
 def _doubts(K: np.ndarray, width: int, height: int) -> list[str]:
-    """What is possible, but seldom meant."""
+    """What is possible, as frames may be cut out of larger ones, but seldom meant."""
     doubts = []
-    offset = np.abs(2 * K[:2, 2] + 1 - [width, height]) / [width, height]
-    if offset.max() > 0.3:
-        where = "outside" if offset.max() > 1 else "far from the middle of"
+    size = 2 * np.round(K[:2, 2])  # of the frames that the principal point would be in the middle of
+    here, ratio = f"these are {width}x{height}", size / [width, height]
+    offset, belongs = (
+        np.abs(ratio - 1).max(),
+        f"camera.K seems to belong to frames of {size[0]:.0f}x{size[1]:.0f} pixels",
+    )
+    if abs(np.log(width / height)) > 0.1 and np.abs(size / [height, width] - 1).max() < 0.1:
+        doubts.append(
+            f"{belongs} on their side, {here}, upright: swap fx and fy, and cx and cy as the frames were turned."
+        )
+    elif offset > 0.2 and ratio.min() > 0 and np.ptp(np.log(ratio)) < 0.03:
+        doubts.append(f"{belongs}, {here} (no crop of them?): multiply its first two rows by {1 / ratio.mean():.4g}.")
+    elif offset > 0.3:
+        where = "outside" if offset > 1 else "far from the middle of"
         doubts.append(
             f"The principal point of camera.K, ({K[0, 2]:.0f}, {K[1, 2]:.0f}), lies {where} the "
             f"{width}x{height} frames: K seems to belong to another size, unless they are cut out of larger ones."
