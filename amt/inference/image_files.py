@@ -58,7 +58,7 @@ def reorient(image: np.ndarray, transpose: bool, flip_x: bool, flip_y: bool) -> 
 
 
 def identify(path: Path) -> str:
-    """What a file is by its content: `image`, `animation`, `depth`, `video`, `other` (raw photos), or '' (unknown).
+    """What a file is by its content: `image`, `heif`, `animation`, `depth`, `video`, `other` (raw photos), '' (unknown).
 
     Raises `UserError` for what cannot be read: a dead link, a folder, an empty file, no permission.
     """
@@ -81,7 +81,7 @@ def identify(path: Path) -> str:
     }
     if animated.get(kind) and count_frames(path) > 1:
         return "animation"
-    return kind if kind in ("", "video") else "image"
+    return kind if kind in ("", "video", "heif") else "image"
 
 
 def find_frames(folder: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
@@ -107,7 +107,9 @@ def find_frames(folder: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
             kind = "" if path.is_dir() or path.suffix else "unreadable"
         if not kind and path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir():
             kind = "video"
-        if kind == "image":
+        if kind == "heif":
+            _register_heif(path)  # a missing extra is found here, not frames later
+        if kind in ("image", "heif"):
             frames.append(path)
         elif named and kind in ("", "video"):
             raise UserError(

@@ -114,7 +114,7 @@ def open_clip(path: str | Path, *, max_frames: int | None = None, stride: int = 
         raise UserError(f"{path}: a raw or layered image; export it as JPEG or PNG")
     if kind == "animation":
         return _open_animation(path, max_frames, stride)
-    if kind == "image" or (not kind and path.suffix.lower() in IMAGE_SUFFIXES):
+    if kind in ("image", "heif") or (not kind and path.suffix.lower() in IMAGE_SUFFIXES):
         return _open_images(path, "image", (path,), max_frames, stride)
     return _open_video(path, max_frames, stride)
 

@@ -61,8 +61,11 @@ def test_a_heic_without_the_extra_is_one_line(tmp_path, monkeypatch):
     box = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
     (tmp_path / "a.heic").write_bytes(box + bytes(100))
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    with pytest.raises(UserError, match=r"a\.heic: .*pip install -e '\.\[heif\]'"):
-        read_frames(tmp_path / "a.heic")
+    for i in range(3):
+        (tmp_path / f"{i}.jpg").write_bytes(encoded(picture(), "JPEG"))
+    for path in (tmp_path / "a.heic", tmp_path):  # of a folder before any frame is read
+        with pytest.raises(UserError, match=r"a\.heic: .*pip install -e '\.\[heif\]'"):
+            open_clip(path)
 
 
 @pytest.mark.parametrize("name", ["clip.jpg", "clip.png", "clip"])
