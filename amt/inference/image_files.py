@@ -58,7 +58,7 @@ def reorient(image: np.ndarray, transpose: bool, flip_x: bool, flip_y: bool) -> 
 
 
 def identify(path: Path) -> str:
-    """What a file is by its content: `image`, `heif`, `animation`, `depth`, `video`, `other` (raw photos), '' (unknown).
+    """What a file is by its content: `image`, `heif`, `animation`, `depth`, `video`, `other` (raw photos) or ''.
 
     Raises `UserError` for what cannot be read: a dead link, a folder, an empty file, no permission.
     """

@@ -158,7 +158,7 @@ def test_an_animation_of_one_frame_is_an_image(tmp_path, kind):
     assert open_clip(animation(tmp_path / "a", kind, 1)).kind == "image"
 
 
-@pytest.mark.parametrize("kind", ["WEBP", "PNG", "AVIF"])
+@pytest.mark.parametrize("kind", ["WEBP", "PNG", "AVIF", "GIF"])
 def test_a_damaged_animation_is_one_line(tmp_path, kind):
     data = animation(tmp_path / "a", kind).read_bytes()
     (tmp_path / "a").write_bytes(data[: int(0.6 * len(data))])
