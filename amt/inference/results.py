@@ -7,7 +7,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -38,8 +38,9 @@ def all_or_nothing(workdir: str | Path, names: Iterable[str]) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"{workdir}: cannot write there ({error.strerror}); give a directory that exists") from error
     try:
-        with _signals_unwind():
+        with _signals(_end, signal.SIGTERM, signal.SIGHUP):
             yield folder
+        with _signals(signal.SIG_IGN, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):  # all files or none
             for name in names:
                 if (folder / name).exists():
                     (folder / name).replace(workdir / name)
@@ -74,17 +75,18 @@ def _remove_leftovers(workdir: Path) -> None:
 
 
 @contextmanager
-def _signals_unwind() -> Iterator[None]:
-    """SIGTERM and SIGHUP as SystemExit where they would kill at once. Only the main thread may ask for that."""
-    main = threading.current_thread() is threading.main_thread()
-    ours = [n for n in (signal.SIGTERM, signal.SIGHUP) if main and signal.getsignal(n) == signal.SIG_DFL]
-    for number in ours:
-        signal.signal(number, _end)
+def _signals(handler: Callable | signal.Handlers, *numbers: int) -> Iterator[None]:
+    """Another handler for signals that have Python's own. Only the main thread can set one; others leave them."""
+    in_main = threading.current_thread() is threading.main_thread()
+    own = (signal.SIG_DFL, signal.default_int_handler)
+    before = {n: signal.getsignal(n) for n in numbers if in_main and signal.getsignal(n) in own}
+    for number in before:
+        signal.signal(number, handler)
     try:
         yield
     finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler_before in before.items():
+            signal.signal(number, handler_before)
 
 
 def _end(number: int, frame: FrameType | None) -> None:

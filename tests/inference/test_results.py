@@ -97,3 +97,18 @@ def test_signals_are_what_they_were_afterwards(tmp_path):
         os.kill(os.getpid(), signal.SIGTERM)
     assert ended.value.code == 143 and signal.getsignal(signal.SIGTERM) == before
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_between_two_files_does_not_part_them(tmp_path, monkeypatch, number):
+    replace = Path.replace
+
+    def interrupted(self, target):
+        os.kill(os.getpid(), number)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with all_or_nothing(tmp_path, ("a", "b")) as folder:
+        (folder / "a").write_text("new")
+        (folder / "b").write_text("new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "new", "b": "new"}
