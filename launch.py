@@ -2,7 +2,8 @@
 
 It reads the flags, sets up JAX and calls `run` of the mode's module in `amt/modes/`; the figures that come
 back are printed and written to WORKDIR/MODE.json. Bad input and a full disk end in one line on stderr and exit
-status 2, a run that was asked to stop and can go on (SIGTERM, Ctrl-C) in status 75, EX_TEMPFAIL.
+status 2, a run that was asked to stop and can go on (SIGTERM, Ctrl-C) in status 75, EX_TEMPFAIL. A prediction cannot go
+on: SIGTERM ends it with status 143, Ctrl-C with 130, and nothing of it stays in the work directory.
 """
 
 import errno

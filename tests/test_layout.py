@@ -40,6 +40,7 @@ OPTIONAL = {
     "wandb",
     "xprof",
     "pycocotools",
+    "pillow_heif",
 }
 
 

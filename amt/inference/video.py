@@ -1,11 +1,10 @@
 """Frames in, frames out: a video file, a folder of images or one image as a clip; an mp4 from frames.
 
 A clip is opened cheaply (`open_clip`) and read either whole or chunk by chunk, so a long video never has to
-fit into memory. All frames are RGB uint8 [H,W,3], upright (a phone's rotation metadata is applied), with
-their own time stamps.
+fit into memory. All frames are RGB uint8 [H,W,3] as players show them (turned and mirrored by the display matrix,
+of square pixels), with their own time stamps.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -13,16 +12,19 @@ from itertools import islice
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from amt.errors import UserError
+from amt.inference import image_files
+from amt.inference.image_files import IMAGE_SUFFIXES, find_frames, identify, read_animation, read_image, reorient
 
 DEFAULT_FPS = 30.0
 """Frame rate of a folder of images, and of a video that states none."""
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+SQUARE = 0.01  # pixels that are so little wider or narrower than high are square: encoders round a frame's size
+MAX_PIXEL_ASPECT = 8
+MAX_TURN_ERROR = 0.0175  # one degree, as in FFmpeg: of a display matrix from the nearest quarter turn
 _EXPECTED = "expected mp4, mov, mkv, webm, avi or gif"
 _TIME_BASE = Fraction(1, 90_000)  # the usual clock of mp4 video: exact for 24, 25, 30, 50 and 60 frames per second
 
@@ -41,7 +43,8 @@ class Clip:
 class Source:
     """An opened, not yet decoded clip; `fps` and `expected_frames` (None: unknown) are what its header says.
 
-    `kind` is `video`, `folder` or `image`. `width` and `height` are those of the upright frames.
+    `kind` is `video`, `animation` (an image file of several frames), `folder` or `image`. `width` and `height` are
+    those of the frames as they are yielded. `notes` say in words what was left out or changed.
     """
 
     path: Path
@@ -52,6 +55,7 @@ class Source:
     expected_frames: int | None
     max_frames: int | None = None
     stride: int = 1
+    notes: tuple[str, ...] = ()
     _files: tuple[Path, ...] = field(default=(), repr=False)
 
     @property
@@ -60,17 +64,22 @@ class Source:
 
     def __iter__(self) -> Iterator[tuple[float, UInt8[np.ndarray, "height width 3"]]]:
         """Yields (time in seconds, frame). Raises `UserError` where the input turns out to be damaged."""
-        frames = _decode(self.path) if self.kind == "video" else _load(self._files, self.fps * self.stride)
         stop = None if self.max_frames is None else self.max_frames * self.stride
         start = None
-        for stamp, frame in islice(frames, 0, stop, self.stride):
+        for index, (stamp, frame) in enumerate(islice(self._decoded(), 0, stop, self.stride)):
             if frame.shape[:2] != (self.height, self.width):
+                where = self._files[index * self.stride] if self._files else f"{self.path}: the frame at {stamp:.2f} s"
                 raise UserError(
-                    f"{self.path}: the frame at {stamp:.2f} s is {frame.shape[1]}x{frame.shape[0]} pixels, "
+                    f"{where} is {frame.shape[1]}x{frame.shape[0]} pixels, "
                     f"the first one is {self.width}x{self.height}; one camera has one size: convert the input"
                 )
             start = stamp if start is None else start
             yield stamp - start, frame
+
+    def _decoded(self) -> Iterator[tuple[float, np.ndarray]]:
+        if self._files:
+            return _load(self._files, self.fps * self.stride)
+        return read_animation(self.path) if self.kind == "animation" else _decode(self.path)
 
     def iter_chunks(self, size: int) -> Iterator[Clip]:
         """Yields clips of at most `size` frames, in order; time goes on from one to the next."""
@@ -89,19 +98,23 @@ def open_clip(path: str | Path, *, max_frames: int | None = None, stride: int = 
     path = Path(path)
     if stride < 1 or (max_frames is not None and max_frames < 1):
         raise UserError(f"stride and max_frames count frames from 1: found {stride=}, {max_frames=}")
-    if not path.exists():
+    try:
+        there, is_folder = path.exists() or path.is_symlink(), path.is_dir()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
+    if not there:
         raise UserError(f"{path}: no such file or folder; give a video, an image or a folder of images")
-    if path.is_dir():
-        files = tuple(sorted((f for f in path.iterdir() if _is_image(f)), key=_natural_order))
-        if not files:
-            raise UserError(
-                f"{path}: the folder holds no images (looked for {', '.join(IMAGE_SUFFIXES)}); "
-                "give the folder in which the frames themselves lie"
-            )
-        return _open_images(path, "folder", files, max_frames, stride)
-    if path.stat().st_size == 0:
-        raise UserError(f"{path}: the file is empty (0 bytes); copy or record it again")
-    if _is_image(path):
+    if is_folder:
+        files, notes = find_frames(path)
+        return _open_images(path, "folder", files, max_frames, stride, notes)
+    kind = identify(path)
+    if kind == "depth":
+        raise UserError(f"{path}: a depth image (one channel of 16 bits), which has no colours; give the colour image")
+    if kind == "other":
+        raise UserError(f"{path}: a raw or layered image; export it as JPEG or PNG")
+    if kind == "animation":
+        return _open_animation(path, max_frames, stride)
+    if kind in ("image", "heif") or (not kind and path.suffix.lower() in IMAGE_SUFFIXES):
         return _open_images(path, "image", (path,), max_frames, stride)
     return _open_video(path, max_frames, stride)
 
@@ -113,31 +126,24 @@ def read_frames(path: str | Path, *, max_frames: int | None = None, stride: int 
     return Clip(np.stack(frames), np.array(time), source.fps, source.name)
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-
-
-def _natural_order(path: Path) -> list[tuple[int, str]]:
-    """`frame_2` comes before `frame_10`."""
-    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", path.name)]
-
-
 def _load(files: tuple[Path, ...], fps: float) -> Iterator[tuple[float, np.ndarray]]:
     for index, file in enumerate(files):
-        image = cv2.imread(str(file), cv2.IMREAD_COLOR)  # applies the EXIF orientation
-        if image is None:
-            size = file.stat().st_size
-            raise UserError(f"{file}: not a readable image ({size} bytes); replace it or take it out of the folder")
-        yield index / fps, np.ascontiguousarray(image[..., ::-1])
+        yield index / fps, read_image(file)
 
 
-def _open_images(path: Path, kind: str, files: tuple[Path, ...], max_frames: int | None, stride: int) -> Source:
-    _, first = next(_load(files[:1], DEFAULT_FPS))
-    count = -(-len(files) // stride)
-    return Source(
-        path, kind, DEFAULT_FPS / stride, first.shape[1], first.shape[0],
-        min(count, max_frames or count), max_frames, stride, files,
-    )  # fmt: skip
+def _open_images(
+    path: Path, kind: str, files: tuple[Path, ...], max_frames: int | None, stride: int, notes: tuple[str, ...] = ()
+) -> Source:
+    height, width = read_image(files[0]).shape[:2]
+    count = _kept(len(files), max_frames, stride)
+    return Source(path, kind, DEFAULT_FPS / stride, width, height, count, max_frames, stride, notes, files)
+
+
+def _open_animation(path: Path, max_frames: int | None, stride: int) -> Source:
+    (_, first), (second, _) = islice(read_animation(path), 2)
+    height, width = first.shape[:2]
+    count = _kept(image_files.count_frames(path), max_frames, stride)
+    return Source(path, "animation", 1 / second / stride, width, height, count, max_frames, stride)
 
 
 def _open_video(path: Path, max_frames: int | None, stride: int) -> Source:
@@ -145,11 +151,21 @@ def _open_video(path: Path, max_frames: int | None, stride: int) -> Source:
         stream = container.streams.video[0]
         fps = float(stream.average_rate or DEFAULT_FPS)
         count = stream.frames or round(_duration(container) * fps) or None
-    _, first = next(_decode(path))
-    if count is not None:
-        count = -(-count // stride)
-        count = min(count, max_frames or count)
-    return Source(path, "video", fps / stride, first.shape[1], first.shape[0], count, max_frames, stride)
+        _, first = next(_decode(path))
+        height, width = first.shape[:2]
+        aspect, stored, notes = _pixel_aspect(path, stream), f"{stream.width}x{stream.height}", ()
+    if aspect != 1:
+        notes = (
+            f"{path}: stored in {stored} pixels that are {float(aspect):.4g} times as wide as high; taken as players "
+            f"show it, {width}x{height} square pixels, which camera.K is of",
+        )
+    count = None if count is None else _kept(count, max_frames, stride)
+    return Source(path, "video", fps / stride, width, height, count, max_frames, stride, notes)
+
+
+def _kept(count: int, max_frames: int | None, stride: int) -> int:
+    count = -(-count // stride)
+    return min(count, max_frames or count)
 
 
 def _container(path: Path) -> av.container.InputContainer:
@@ -182,22 +198,57 @@ def _duration(container: av.container.InputContainer) -> float:
     return 0.0
 
 
+def _pixel_aspect(path: Path, stream: av.VideoStream) -> Fraction:
+    """Width over height of a stored pixel (1 where nothing, or next to nothing, is stated)."""
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    if not 1 / MAX_PIXEL_ASPECT <= aspect <= MAX_PIXEL_ASPECT:
+        raise UserError(
+            f"{path}: states pixels {float(aspect):.4g} times as wide as high (sample aspect ratio); convert it"
+        )
+    return Fraction(1) if abs(aspect - 1) < SQUARE else aspect
+
+
+def _orientation(path: Path, frame: av.VideoFrame) -> tuple[bool, bool, bool]:
+    """How a decoded frame is shown, for `reorient`, by its display matrix: [a b u; c d v; x y w] in 16.16 fixed point.
+
+    Stored (x, y) is shown at (a x + c y, b x + d y), but for a shift: ISO 14496-12, 8.3.2. Raises `UserError` for a
+    matrix that neither turns by quarters nor mirrors.
+    """
+    side_data = frame.side_data.get("DISPLAYMATRIX")
+    if side_data is None:
+        return False, False, False
+    a, b, _, c, d, *_ = np.frombuffer(side_data, np.int32).astype(float)
+    if (a, b, c, d) == (0, 0, 0, 0):  # written by some muxers: players take it for nothing
+        return False, False, False
+    for transpose, (to_x, off_x), (to_y, off_y) in ((False, (a, c), (d, b)), (True, (c, a), (b, d))):
+        if abs(off_x) <= MAX_TURN_ERROR * abs(to_x) and abs(off_y) <= MAX_TURN_ERROR * abs(to_y) and to_x and to_y:
+            return transpose, to_x < 0, to_y < 0
+    raise UserError(
+        f"{path}: its display matrix (a, b, c, d = {', '.join(f'{x / 65536:.3g}' for x in (a, b, c, d))}) is neither a "
+        "quarter turn nor a mirror; convert it, so that the frames themselves are turned"
+    )
+
+
 def _decode(path: Path) -> Iterator[tuple[float, np.ndarray]]:
     """All frames of a video with their time stamps; `UserError` when it ends before its header says."""
     with _container(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
+        aspect = _pixel_aspect(path, stream)
         rate = float(stream.average_rate or DEFAULT_FPS)
         begin = float((stream.start_time or 0) * stream.time_base)
         promised, end, count, failure = _duration(container), 0.0, 0, ""
         try:
             for frame in container.decode(stream):
-                # Copies into a counter-clockwise quarter turn, which is what FFmpeg's display matrix states.
-                image = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
+                # The stored width is stretched, before any turn: so do players.
+                orientation = _orientation(path, frame)
+                if aspect != 1:
+                    frame = frame.reformat(width=round(frame.width * aspect), interpolation="BICUBIC")
+                image = reorient(frame.to_ndarray(format="rgb24"), *orientation)
                 stamp = count / rate if frame.time is None else frame.time - begin
                 length = float(frame.duration * frame.time_base) if frame.duration else 1 / rate
                 end, count = max(end, stamp + length), count + 1
-                yield stamp, np.ascontiguousarray(image)
+                yield stamp, image
         except av.error.DecoderNotFoundError as error:
             raise UserError(
                 f"{path}: no decoder for this video: an unusual codec, or cut off in its index; convert it to h264"

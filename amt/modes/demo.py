@@ -8,7 +8,7 @@ from pathlib import Path
 from amt.errors import UserError
 from amt.inference.intrinsics import make_camera
 from amt.inference.video import open_clip
-from amt.modes import predict
+from amt.modes import predict, predict_settings
 from amt.modes.common import check_workdir
 
 ALONE = "the commands are retargeting alone, and there is no object before the robot"
@@ -19,6 +19,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
     if input:
         raise UserError(f"--input={input}: the demo has its own clip; add --mode=predict")
     workdir = check_workdir(workdir)
+    predict_settings.check(config)
     with resources.as_file(resources.files("amt.inference").joinpath("assets")) as assets:
         source = open_clip(assets / "demo_clip.mp4", max_frames=config.predict.max_frames or None)
         camera = make_camera(*clip_camera(assets), source.width, source.height, config.camera.horizontal_fov)

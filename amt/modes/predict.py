@@ -16,8 +16,9 @@ import numpy as np
 from amt.errors import UserError
 from amt.inference.intrinsics import ClipCamera, make_camera
 from amt.inference.results import all_or_nothing, write_commands, write_trajectory
-from amt.inference.smoothing import OneEuro, SavitzkyGolay, smooth_prediction
+from amt.inference.smoothing import smooth_prediction
 from amt.inference.video import Source, open_clip
+from amt.modes import predict_settings as settings
 from amt.modes.common import Progress, check_workdir, write_json
 from amt.structs import Prediction, Trajectory
 from amt.viz.pages import Picture
@@ -57,6 +58,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
     if not input:
         raise UserError("--input is missing: give a video, an image or a folder of images, --input=PATH")
     workdir = check_workdir(workdir)
+    settings.check(config)
     source = open_clip(input, max_frames=config.predict.max_frames or None)
     camera = config.camera
     clip_camera = make_camera(camera.K, camera.T_world_camera, source.width, source.height, camera.horizontal_fov)
@@ -64,11 +66,14 @@ def run(config, workdir: Path, input: str | None) -> dict:
 
 
 def process(source: Source, clip_camera: ClipCamera, config, workdir: Path, trial: "Trial | None" = None) -> dict:
-    """The way from an opened clip to the files, as `run`; also for the demo's clip.
+    """The way from an opened clip to the files, as `run`, with checked settings; also for the demo's clip.
 
     Commands come from retargeting; given a `trial` from the policy of the weights, and the replay has its object.
     """
-    smoother, is_left = make_smoother(config.predict), known_side(config.predict)
+    smoother, is_left = settings.smoother(config.predict), settings.is_left(config.predict)
+    scale = settings.scale(config.retarget)
+    notes = (*source.notes, *clip_camera.assumptions)
+    print(*notes, clip_camera.understood, sep="\n", file=sys.stderr)
     seconds = Seconds()
     with all_or_nothing(workdir, FILES) as folder:
         with seconds("load"):
@@ -90,7 +95,7 @@ def process(source: Source, clip_camera: ClipCamera, config, workdir: Path, tria
             trajectory = retarget(
                 prediction.hand,
                 robot,
-                config.retarget.scale,
+                scale,
                 fps=rate(stamps, source.fps),
                 T_world_camera=clip_camera.camera.T_world_camera,
                 smoothness=config.retarget.smoothness,
@@ -108,6 +113,7 @@ def process(source: Source, clip_camera: ClipCamera, config, workdir: Path, tria
             scene = build_scene(objects, robot, timestep=config.replay.substep, meshes=config.replay.meshes)
             played = replay(trajectory, scene)
         figures = measure(source, stamps, prediction, shown, trajectory, played, robot, config)
+        figures |= {"camera": clip_camera.understood, "notes": list(notes)}
         figures |= {"commands_by": "policy", **lift(played, trial.placed)} if trial else {"commands_by": "retargeting"}
         write_trajectory(folder / "trajectory.npz", trajectory, stamps, prediction, robot.limits)
         write_commands(folder / "commands.csv", trajectory)
@@ -123,7 +129,7 @@ def process(source: Source, clip_camera: ClipCamera, config, workdir: Path, tria
             Report(
                 title=f"Robot commands from {source.path.name}",
                 summary=summary(figures),
-                warnings=warnings(figures, clip_camera),
+                warnings=warnings(figures),
                 overlay=overlay,
                 replay=stills,
                 replay_note=note,
@@ -139,28 +145,9 @@ def process(source: Source, clip_camera: ClipCamera, config, workdir: Path, tria
     return figures
 
 
-def make_smoother(settings) -> SavitzkyGolay | OneEuro | None:
-    """The filter of `config.predict`; `UserError` for a name that is none."""
-    if settings.smoothing == "savgol":
-        return SavitzkyGolay(settings.savgol_window, settings.savgol_order)
-    if settings.smoothing == "one_euro":
-        return OneEuro(settings.one_euro_min_cutoff, settings.one_euro_beta)
-    if settings.smoothing == "none":
-        return None
-    raise UserError(f"predict.smoothing={settings.smoothing!r}: expected savgol, one_euro or none")
-
-
 def rate(stamps: np.ndarray, fps: float) -> float:
     """Frames per second by the time stamps (a variable rate has a mean), else by the header."""
     return float((len(stamps) - 1) / stamps[-1]) if stamps[-1] > 0 else fps
-
-
-def known_side(settings) -> bool | None:
-    """Whether `config.predict.side` says that it is a left hand; None where the predictor decides."""
-    sides = {"auto": None, "left": True, "right": False}
-    if settings.side not in sides:
-        raise UserError(f"predict.side={settings.side!r}: expected auto, left or right")
-    return sides[settings.side]
 
 
 def see(source: Source, predictor, camera, is_left: bool | None = None) -> tuple[np.ndarray, Prediction]:
@@ -207,7 +194,8 @@ def measure(
     if not (np.isfinite(qpos).all() and margin >= 0):
         raise RuntimeError(f"commands leave the joint limits by {-margin:.3g} rad")
     T_world_camera = prediction.camera.T_world_camera
-    errors = retarget_errors(trajectory, shown.hand, robot, config.retarget.scale, T_world_camera=T_world_camera)
+    scale = settings.scale(config.retarget)
+    errors = retarget_errors(trajectory, shown.hand, robot, scale, T_world_camera=T_world_camera)
     seen = prediction.objects.valid & valid[:, None]
     return {
         "input": str(source.path),
@@ -252,22 +240,22 @@ def film_replay(
     trajectory: Trajectory,
     prediction: Prediction,
     robot: "Robot",
-    settings,
+    look,
     objects: Sequence["SceneObject"],
 ) -> tuple[list[Picture], str]:
     """The film's stills, or none and the line that says why."""
     from amt.robot import RenderUnavailable
     from amt.viz.films import replay_film, replay_frames
 
-    if not settings.enabled:
+    if not look.enabled:
         return [], "The film is switched off (replay.enabled)."
     fps = min(REPLAY_FPS, rate(played.time, REPLAY_FPS))
     try:
         with Progress(replay_frames(played, fps), "replay frames") as progress:
-            look = {"width": settings.width, "height": settings.height, "robot": robot, "meshes": settings.meshes}
-            look["objects"] = objects
+            scene = {"width": look.width, "height": look.height, "robot": robot, "meshes": look.meshes}
+            scene["objects"] = objects
             path = folder / "replay.mp4"
-            pictures = replay_film(path, played, trajectory, prediction, fps=fps, update=progress.update, **look)
+            pictures = replay_film(path, played, trajectory, prediction, fps=fps, update=progress.update, **scene)
     except RenderUnavailable as error:
         print(f"replay.mp4 is left out: {error}", file=sys.stderr)
         return [], f"replay.mp4 is left out: {error}"
@@ -285,6 +273,7 @@ def summary(figures: dict[str, Any]) -> dict[str, str]:
     return {
         "Frames": f"{figures['frames']} in {figures['duration_s']:.1f} s, "
         f"{figures['width_px']}x{figures['height_px']} pixels",
+        "Camera": figures["camera"].removeprefix("camera "),
         "Hand found": f"{share:.1%} of the frames" + (", a left hand" if figures["left_hand_share"] > 0.5 else ""),
         "Distance of the hand (median)": f"{figures['hand_distance_m']:.2f} m",
         "Wrist: robot to human (mean)": f"{figures['retarget_wrist_position_mm']:.1f} mm, "
@@ -307,9 +296,9 @@ def _object(figures: dict[str, Any]) -> dict[str, str]:
     return {"The object before the robot": f"{word}; {figures['object_raised_mm']:.0f} mm up at the end"}
 
 
-def warnings(figures: dict[str, Any], clip_camera: ClipCamera) -> list[str]:
+def warnings(figures: dict[str, Any]) -> list[str]:
     """What a reader has to know before trusting the figures."""
-    notes = list(clip_camera.assumptions)
+    notes = list(figures["notes"])
     if figures["hand_found_share"] < 1:
         lost = 1 - figures["hand_found_share"]
         notes.append(f"No hand was found in {lost:.1%} of the frames: there the robot holds its last command.")

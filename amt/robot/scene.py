@@ -26,6 +26,7 @@ THUMB_RGBA = (0.33, 0.2, 0.2, 1.0)  # told apart from the fingers in a picture
 HAND_ARMATURE = 0.001
 CAMERA, HAND_CAMERA = "overview", "hand"
 SHOWN, HIDDEN = 0, 3  # groups of geoms
+MAX_RENDER_SIZE = 1920, 1080  # pixels, width and height, of the offscreen buffer
 
 # Neighbours that overlap by construction: one joint apart (MuJoCo leaves parent and child out by itself).
 _OVERLAPS = [
@@ -127,8 +128,7 @@ def look_from(camera: mujoco.MjsCamera, eye: Float[np.ndarray, " 3"], target: Fl
 def _add_surroundings(spec: mujoco.MjSpec, table: bool) -> None:
     spec.visual.headlight.ambient = [0.35, 0.35, 0.35]
     spec.visual.headlight.diffuse = [0.4, 0.4, 0.4]
-    getattr(spec.visual, "global").offwidth = 1920
-    getattr(spec.visual, "global").offheight = 1080
+    getattr(spec.visual, "global").offwidth, getattr(spec.visual, "global").offheight = MAX_RENDER_SIZE
     spec.visual.quality.shadowsize = 2048
     sky = mujoco.mjtTexture.mjTEXTURE_SKYBOX
     gradient = mujoco.mjtBuiltin.mjBUILTIN_GRADIENT

@@ -1,6 +1,7 @@
 """Clips in and out, and every damaged input with its one clear error."""
 
 import struct
+from fractions import Fraction
 
 import av
 import cv2
@@ -68,22 +69,101 @@ def test_variable_frame_rate_keeps_time_stamps(tmp_path):
     np.testing.assert_allclose(read_frames(tmp_path / "vfr.mp4").time, times, atol=1e-4)
 
 
-def test_rotation_metadata_is_honoured(video):
-    """A phone held upright: ISO 14496-12's display matrix maps (x, y) to (a x + c y + e, b x + d y + f)."""
-    frames = np.zeros((5, 48, 64, 3), np.uint8)
-    frames[:, :24, :32] = 255  # bright top left
-    write_video(video, frames, 25)
-    data = bytearray(video.read_bytes())
-    matrix = data.index(b"tkhd") + 4 + 4 + 32 + 4  # version and flags, times and ids, layer to volume
+def set_matrix(path, a, b, c, d):
+    """Writes a display matrix into an mp4: ISO 14496-12 shows stored (x, y) at (a x + c y + e, b x + d y + f)."""
+    data = bytearray(path.read_bytes())
+    start = data.index(b"tkhd") + 4 + 4 + 32 + 4  # version and flags, times and ids, layer to volume
     one = 1 << 16
-    assert struct.unpack(">9i", data[matrix : matrix + 36]) == (one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
-    turned = struct.pack(">9i", 0, one, 0, -one, 0, 0, 48 * one, 0, 1 << 30)  # (x, y) -> (48 - y, x)
-    data[matrix : matrix + 36] = turned
-    video.write_bytes(data)
-    source, clip = open_clip(video), read_frames(video)
-    assert clip.frames.shape == (5, 64, 48, 3) and (source.width, source.height) == (48, 64)
-    bright = clip.frames[0].mean(-1) > 128
-    assert bright[:30, 26:].all() and not bright[:30, :22].any() and not bright[34:].any()  # now top right
+    assert struct.unpack(">9i", data[start : start + 36]) == (one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
+    numbers = [round(x * one) for x in (a, b, 0, c, d, 0, 0, 0)]
+    data[start : start + 36] = struct.pack(">9i", *numbers, 1 << 30)
+    path.write_bytes(data)
+
+
+def shown(frame, a, b, c, d):
+    """Every pixel at the place that the matrix gives it."""
+    y, x = np.indices(frame.shape[:2])
+    to_x, to_y = a * x + c * y, b * x + d * y
+    to_x, to_y = to_x - to_x.min(), to_y - to_y.min()
+    image = np.zeros((to_y.max() + 1, to_x.max() + 1, 3), np.uint8)
+    image[to_y, to_x] = frame
+    return image
+
+
+ORIENTATIONS = [(1, 0, 0, 1), (-1, 0, 0, 1), (1, 0, 0, -1), (-1, 0, 0, -1)]
+ORIENTATIONS += [(0, 1, 1, 0), (0, -1, 1, 0), (0, 1, -1, 0), (0, -1, -1, 0)]
+
+
+@pytest.mark.parametrize("matrix", ORIENTATIONS)
+def test_turned_and_mirrored_videos_are_seen_as_players_show_them(tmp_path, matrix):
+    path = tmp_path / "turned.mp4"
+    write_video(path, noise(3, 48, 64), 25)
+    stored = read_frames(path).frames
+    set_matrix(path, *matrix)
+    source, clip = open_clip(path), read_frames(path)
+    np.testing.assert_array_equal(clip.frames, [shown(frame, *matrix) for frame in stored])
+    assert (source.height, source.width) == clip.frames.shape[1:3]
+
+
+@pytest.mark.parametrize("matrix", [(0.866, 0.5, -0.5, 0.866), (1, 0, 0.5, 1), (1, 0, 0, 0)])
+def test_other_display_matrices_are_refused(video, matrix):
+    set_matrix(video, *matrix)
+    with pytest.raises(UserError, match="neither a quarter turn nor a mirror"):
+        open_clip(video)
+
+
+def wide_pixels(path, aspect):
+    """A video stored in 32x48 pixels; smooth, so that ways to resample differ little."""
+    y, x = np.mgrid[:48, :32]
+    image = np.stack([8 * x, 5 * y, 4 * x + 2 * y], -1).astype(np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = aspect
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def filtered(path, filter_, options):
+    """All frames through one of FFmpeg's filters."""
+    with av.open(str(path)) as container:
+        graph = av.filter.Graph()
+        nodes = [graph.add_buffer(template=container.streams.video[0]), graph.add(filter_, options)]
+        nodes += [graph.add("format", "yuv420p"), graph.add("buffersink")]
+        graph.link_nodes(*nodes).configure()
+        frames = []
+        for frame in container.decode(video=0):
+            graph.push(frame)
+            frames.append(graph.pull().to_ndarray(format="rgb24"))
+        return np.stack(frames)
+
+
+@pytest.mark.parametrize(("aspect", "width"), [(Fraction(2), 64), (Fraction(3, 4), 24)])
+def test_pixels_that_are_not_square_are_resampled(tmp_path, aspect, width):
+    path = tmp_path / "wide.mp4"
+    wide_pixels(path, aspect)
+    source, clip = open_clip(path), read_frames(path)
+    assert clip.frames.shape == (3, 48, width, 3) and (source.width, source.height) == (width, 48)
+    assert "32x48" in source.notes[0] and f"{width}x48" in source.notes[0] and "camera.K" in source.notes[0]
+    expected = filtered(path, "scale", f"{width}:48:flags=bicubic")
+    # FFmpeg's filter puts chroma to the left of its pixels. An image that is half a stored pixel off is 4 levels off.
+    difference = np.abs(clip.frames.astype(int) - expected)
+    assert difference.max() <= 4 and difference.mean() < 1
+
+
+def test_pixels_are_stretched_before_the_turn(tmp_path):
+    path = tmp_path / "wide.mp4"
+    wide_pixels(path, Fraction(2))
+    stored = read_frames(path).frames
+    set_matrix(path, 0, 1, -1, 0)
+    np.testing.assert_array_equal(read_frames(path).frames, np.rot90(stored, -1, (1, 2)))
+
+
+def test_pixels_that_are_nearly_square_stay_as_they_are(tmp_path):
+    wide_pixels(tmp_path / "square.mp4", Fraction(1280, 1281))
+    source = open_clip(tmp_path / "square.mp4")
+    assert (source.width, source.height, source.notes) == (32, 48, ())
 
 
 def test_folder_is_in_natural_order_and_keeps_no_clock(tmp_path):
@@ -234,7 +314,7 @@ def test_other_containers_are_read_whole(tmp_path, suffix, codec, pixels):
         (no_images, "no images"),
         (one_frame, "one frame"),
         (broken_image, "not a readable image"),
-        (two_sizes, "40x20 pixels, the first one is 30x20"),
+        (two_sizes, "b.png is 40x20 pixels, the first one is 30x20"),
         (cut_in_the_pictures, r"decoding stopped after frame \d+ .*\(40 frames\).*truncated"),
         (cut_in_the_index, "cut off"),
         (cut_matroska, r"decoding stopped after frame \d+ .*expected 2\.00 s.*truncated"),

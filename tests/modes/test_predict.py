@@ -16,7 +16,7 @@ import amt.hand
 from amt.errors import UserError
 from amt.inference.video import open_clip, read_frames, write_video
 from amt.models import weights
-from amt.modes import demo, predict
+from amt.modes import demo, predict, predict_settings
 from amt.robot import RenderUnavailable, load_robot
 from amt.structs import Contacts, HandPose, ObjectPoses, Prediction
 from configs import demo as demo_config
@@ -161,7 +161,11 @@ def test_films_have_a_frame_for_each(finished):
 
 def test_figures_are_right_and_written(finished):
     figures, folder = finished
-    assert json.loads((folder / "predict.json").read_text()) == pytest.approx(figures)
+    written = json.loads((folder / "predict.json").read_text())
+    notes = written.pop("notes")
+    assert written == pytest.approx({name: x for name, x in figures.items() if name != "notes"})
+    assert notes == figures["notes"] and "held level" in notes[0]
+    assert figures["camera"] == "camera held level (assumed); field of view 53 x 41 degrees"
     assert figures["frames"] == FRAMES and figures["hand_found_share"] == 0.8
     assert figures["commands_inside_limits"] and figures["closest_to_limit_rad"] > 0
     assert figures["hand_distance_m"] == pytest.approx(0.5, abs=0.05)
@@ -299,6 +303,61 @@ def test_other_bad_input(tmp_path):
     config.predict.update(smoothing="none", side="both")
     with pytest.raises(UserError, match="auto, left or right"):
         predict.run(config, tmp_path, str(make_video(tmp_path / "clip.mp4")))
+
+
+class NeverLoaded(TruePredictor):
+    @property
+    def settings(self):
+        raise RuntimeError("the model was loaded")
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "says"),
+    [
+        ("replay", {"meshes": "/nowhere/menagerie"}, "/nowhere/menagerie.* is missing"),
+        ("replay", {"width": 4000}, "replay.width=4000: expected at most 1920"),
+        ("replay", {"height": 0}, "replay.height=0: expected a positive"),
+        ("replay", {"substep": -0.1}, "replay.substep"),
+        ("retarget", {"side": "both"}, "retarget.side='both': expected right or left"),
+        ("retarget", {"scale": "big"}, "retarget.scale='big': expected fit, or a positive number"),
+        ("retarget", {"scale": "-1"}, "retarget.scale='-1'"),
+        ("retarget", {"iterations": 0}, "retarget.iterations=0"),
+        ("retarget", {"smoothness": 0.0}, "retarget.smoothness"),
+        ("predict", {"savgol_window": 0.0}, "predict.savgol_window"),
+        ("predict", {"savgol_order": -1}, "predict.savgol_order"),
+        ("predict", {"smoothing": "one_euro", "one_euro_min_cutoff": 0.0}, "predict.one_euro_min_cutoff"),
+        ("predict", {"max_frames": -5}, "predict.max_frames=-5"),
+        ("predict", {"checkpoint": "/nowhere/weights"}, "predict.checkpoint: /nowhere/weights: no such file"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_a_model_is_loaded(tmp_path, monkeypatch, section, values, says):
+    use(monkeypatch, NeverLoaded())
+    config = make_config()
+    config[section].update(values)
+    with pytest.raises(UserError, match=says):
+        predict.run(config, tmp_path / "run", str(make_video(tmp_path / "clip.mp4")))
+    with pytest.raises(UserError, match=says):
+        demo.run(config, tmp_path / "run", "")
+    assert not contents(tmp_path / "run")
+
+
+def test_a_scale_may_be_given_as_a_number_on_the_command_line():
+    config = make_config()
+    config.retarget.scale = "1.2"  # a field that holds text stays text
+    assert predict_settings.scale(config.retarget) == 1.2
+
+
+def test_what_was_left_out_and_understood_is_said_before_a_model_is_loaded(tmp_path, monkeypatch, capsys):
+    use(monkeypatch, NeverLoaded())
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / f"color_{i}.jpg"), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+        cv2.imwrite(str(tmp_path / f"depth_{i}.png"), np.zeros((HEIGHT, WIDTH), np.uint16))
+    T = (0, 0, 1, 0, -1, 0, 0, 0, 0, -1, 0, 0.3)
+    with pytest.raises(RuntimeError, match="the model was loaded"):
+        predict.run(make_config(T_world_camera=T), tmp_path / "run", str(tmp_path))
+    depth, camera = capsys.readouterr().err.splitlines()
+    assert "left out: 3 depth images (depth_0.png, ...)" in depth
+    assert camera == "camera 0.30 m above the table, looking level; field of view 53 x 41 degrees"
 
 
 def test_on_the_command_line_bad_input_is_one_line_and_status_2(tmp_path):
