@@ -11,6 +11,7 @@ SIDES = ("right", "left")
 def check(config) -> None:
     """Raises `UserError` for any setting that a later step would refuse."""
     from amt.models import weights
+    from amt.modes.hands import load_hand
     from amt.robot.scene import MAX_RENDER_SIZE
 
     smoother(config.predict)
@@ -29,6 +30,7 @@ def check(config) -> None:
             raise UserError(f"replay.{name}={config.replay[name]}: expected at most {most} pixels")
     if not (path := weights.resolve(config.predict.checkpoint)).is_file():
         raise UserError(f"predict.checkpoint: {path}: no such file; give a --mode=train folder or a .safetensors file")
+    weights.check_hand(path, load_hand(config.hand))
     if config.replay.meshes:
         from amt.robot import build_scene, load_robot
 

@@ -80,7 +80,7 @@ class TruePredictor:
 def use(monkeypatch, predictor):
     """Makes `load_predictor` return `predictor`, whatever weights there are."""
     module = types.ModuleType("amt.inference.predictor")
-    module.load_predictor = lambda folder=None: predictor
+    module.load_predictor = lambda folder=None, hand=None: predictor
     monkeypatch.setitem(sys.modules, "amt.inference.predictor", module)
     return predictor
 
