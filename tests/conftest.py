@@ -21,7 +21,9 @@ def is_known(flag: str) -> bool:
     mark = CACHE / f"{importlib.metadata.version('jaxlib')}{flag}"
     if not mark.is_file():
         environment = os.environ | {"XLA_FLAGS": flag}
-        tried = subprocess.run([sys.executable, "-c", "import jax; jax.devices()"], env=environment, capture_output=True)
+        tried = subprocess.run(
+            [sys.executable, "-c", "import jax; jax.devices()"], env=environment, capture_output=True
+        )
         if tried.returncode and b"Unknown flag" not in tried.stderr:
             raise RuntimeError(f"jax does not start:\n{tried.stderr.decode(errors='replace')}")
         CACHE.mkdir(parents=True, exist_ok=True)
