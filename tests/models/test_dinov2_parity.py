@@ -10,7 +10,7 @@ import pytest
 from amt.models import dinov2
 
 torch = pytest.importorskip("torch", reason="the parity extra is not installed: pip install -e '.[parity]'")
-transformers = pytest.importorskip("transformers", reason="the parity extra is not installed: pip install '.[parity]'")
+transformers = pytest.importorskip("transformers", reason="the parity extra is not installed: pip install -e '.[parity]'")
 
 LIMIT = 2e-5  # largest absolute difference; sums of a thousand float32 products of order 1, taken in another order
 
