@@ -231,7 +231,7 @@ def plan() -> dict:
     return {
         "enabled": False,
         "devices": 0,  # virtual ones of this machine's CPU; 0: the devices that are here
-        "topology": "",  # a TPU's, as v5e:4x4, for which the extra aot (libtpu) compiles; empty: none
+        "topology": "",  # a TPU's, as v5e:4x4, for which the extra tpu (libtpu) compiles; empty: none
         "memory_gb": 0.0,  # of one device, 1e9 bytes; 0: train.memory_share of what one has free here
         "find_batch": False,  # also the largest batch that fits, by compiling several
     }

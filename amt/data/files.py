@@ -129,7 +129,7 @@ def read_labels(path: Path, meta: dict[str, Any], with_seg: bool) -> dict[str, A
     joints_valid = not (joints_3d == -1).all()
     object_ids = np.zeros(MAX_OBJECTS, np.int32)
     object_ids[:num_objects] = meta["ycb_ids"]
-    grasps = meta["ycb_ids"] and not meta.get("bare_hand")  # the generator's mark, DexYCB's hands always grasp
+    grasps = meta["ycb_ids"] and not meta.get("bare_hand")  # the generator's mark (`synthetic.writing`)
     sample = {
         "joints_3d": joints_3d * joints_valid,
         "joints_2d": joints_2d * joints_valid,

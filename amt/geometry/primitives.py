@@ -26,7 +26,8 @@ def signed_distance(
     turn = xp.asarray(_TO_Z, dtype=points.dtype)[axis]
     p = xp.abs(xp.einsum("...ij,...nj->...ni", turn, points))
     h = xp.einsum("...ij,...j->...i", turn, half)[..., None, :]
-    radial = xp.hypot(p[..., 0], p[..., 1]) - (h[..., 0] + h[..., 1]) / 2
+    across = xp.sqrt(p[..., 0] ** 2 + p[..., 1] ** 2 + 1e-12)  # not hypot, which has no gradient on the axis
+    radial = across - (h[..., 0] + h[..., 1]) / 2
     cylinder = xp.stack([radial, p[..., 2] - h[..., 2]], axis=-1)
     box = p - h
     return xp.where((axis == BOX)[..., None], _outside(box), _outside(cylinder))

@@ -73,7 +73,7 @@ def run(config, workdir: Path, input: str | None) -> dict:
         "distinct_operations": len(summary.operations),
         "operations": [o._asdict() for o in shown],
         "trace": str(folder),
-        "open_with": f"pip install xprof==2.24.2; xprof --logdir={folder}; or vm.trace.json.gz in ui.perfetto.dev",
+        "open_with": f"pip install -e '.[profile]'; xprof --logdir={folder}; or vm.trace.json.gz in ui.perfetto.dev",
     }
 
 

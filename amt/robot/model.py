@@ -5,7 +5,8 @@ Frames. `base` has z up and its origin on the mounting plane. `palm` is the Alle
 +z, index finger at +y, the palm looks along +x, origin between the knuckles. `wrist` is parallel to `palm` at
 the bottom of the palm, where the hand is mounted. `ff_tip, mf_tip, rf_tip, th_tip` (index, middle, ring,
 thumb) sit in the centre of the spherical end of each finger, z along the last bone. The left hand is the right one
-mirrored in its palm's plane y = 0, with the same names, joint angles and limits.
+mirrored in its palm's plane y = 0, with the same joint names; `SPREADING` joints turn the other way for it, as in
+Menagerie's `left_hand.xml` (and on the hardware): there the mirrored pose has the opposite angle, elsewhere the same.
 
 Mount. The palm's bottom stands 5 mm in front of the UR5e's flange (an adapter plate), without a twist: palm z
 is the flange's z.
@@ -32,6 +33,8 @@ PALM_HEIGHT = 0.095  # from the bottom of the palm to the knuckles
 ADAPTER_THICKNESS = 0.005
 
 FINGERS = ("ff", "mf", "rf", "th")
+# Abduction of index, middle and ring: about +z of the palm in either hand, so that a mirror image negates it.
+SPREADING = ("ffj0", "mfj0", "rfj0")
 NUM_ARM_JOINTS = 6
 NUM_JOINTS = 22
 
@@ -119,14 +122,23 @@ def load_robot(side: str = "right") -> Robot:
 
 
 def _mirrored(hand: dict) -> dict:
-    """In the plane y = 0. An axis is no vector: for the hinge's angle to stay, it flips x and z."""
+    """The left hand: in the plane y = 0. An axis is no vector: for the hinge's angle to stay, it flips x and z."""
     signs = {"pos": (1, -1, 1), "com": (1, -1, 1), "axis": (-1, 1, -1)}
     signs |= {"quat_wxyz": (1, -1, 1, -1), "inertia_quat_wxyz": (1, -1, 1, -1)}
 
     def flip(record):
         return {k: [s * x for s, x in zip(signs[k], v, strict=True)] if k in signs else v for k, v in record.items()}
 
-    return hand | {part: [flip(r) for r in hand[part]] for part in ("bodies", "joints", "collision_primitives")}
+    def turn(record, name):
+        """The other way round where the joint spreads: its axis, and what it and its actuator are limited to."""
+        if name not in SPREADING:
+            return record
+        axis = {"axis": [-x for x in record["axis"]]} if "axis" in record else {}
+        return record | axis | {k: [-x for x in record[k][::-1]] for k in ("range", "ctrlrange") if k in record}
+
+    flipped = {part: [flip(r) for r in hand[part]] for part in ("bodies", "joints", "collision_primitives")}
+    joints = [turn(record, record["name"]) for record in flipped["joints"]]
+    return hand | flipped | {"joints": joints, "actuators": [turn(r, r["joint"]) for r in hand["actuators"]]}
 
 
 def _unit(quat: list[float]) -> np.ndarray:

@@ -67,7 +67,7 @@ def topology_devices(name: str) -> Sequence[jax.Device]:
     except RuntimeError as error:
         if "not installed" in str(error):
             raise UserError(
-                f"config.plan.topology={name}: needs libtpu, which compiles for TPUs; pip install 'amt[aot]'"
+                f"config.plan.topology={name}: needs libtpu, which compiles for TPUs; pip install -e '.[tpu]'"
             ) from error
         if "lockfile" in str(error):
             raise UserError(

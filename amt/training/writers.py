@@ -143,7 +143,7 @@ def _open_wandb(workdir: Path, project: str, settings: Mapping[str, Any]) -> Wan
     except ImportError:
         raise UserError(
             f"config.train.wandb_project={project}: the package wandb is not installed; "
-            "pip install 'amt[wandb]', or leave the field empty: TensorBoard files are written anyway"
+            "pip install -e '.[wandb]', or leave the field empty: TensorBoard files are written anyway"
         ) from None
     mode = os.environ.get("WANDB_MODE", "offline")
     run = wandb.init(project=project, dir=str(workdir), mode=mode, config=dict(settings), name=workdir.resolve().name)

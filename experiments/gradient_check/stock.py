@@ -1,6 +1,6 @@
 """Is `unrolled`, with which studies compare, what stock MJX does with `iterations=1`? One substep, float64.
 
-pip install mujoco-mjx==3.17.0                 # of this comparison alone, amt does without
+pip install -e '.[mjx]'
 JAX_ENABLE_X64=1 python experiments/gradient_check/stock.py
 """
 

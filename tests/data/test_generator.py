@@ -193,6 +193,24 @@ def test_every_sequence_says_what_is_grasped(samples, generated):
         assert grasped == {-1 if meta.get("bare_hand") else meta["ycb_grasp_ind"]}
 
 
+def test_the_toolkit_sees_the_same_grasps(samples, generated):
+    """`BOPEvaluator` of dex-ycb-toolkit: the grasped object is `ycb_ids[ycb_grasp_ind]`, targets are those posed."""
+    bare = 0
+    for path in sorted(generated.rglob("meta.yml")):
+        meta = yaml.safe_load(path.read_text())
+        grasped = meta["ycb_ids"][meta["ycb_grasp_ind"]]
+        for label in sorted(path.parent.rglob("labels_*.npz")):
+            poses = np.load(label)["pose_y"]
+            targets = [i for i, pose in zip(meta["ycb_ids"], poses, strict=True) if pose.any()]
+            assert (grasped in targets) == (not meta.get("bare_hand")) and len(targets) >= 1
+            assert not set(np.unique(np.load(label)["seg"])) - {0, 255, *targets}
+        world = np.load(path.parent / "pose.npz")["pose_y"]
+        nowhere = (world == [0, 0, 0, 1, 0, 0, 0]).all((0, 2))  # as sequence_loader.py leaves objects out
+        assert nowhere.tolist() == [bool(meta.get("bare_hand")) and i == grasped for i in meta["ycb_ids"]]
+        bare += bool(meta.get("bare_hand"))
+    assert 0 < bare < TINY.num_sequences
+
+
 def closed_grasps(count):
     """(motion, depth below the grasped object's surface in metres) of grasps at their last frame."""
     hand = hand_model.load()

@@ -9,8 +9,9 @@ import pytest
 
 from amt.models import dinov2
 
-torch = pytest.importorskip("torch", reason="the parity extra is not installed: pip install -e '.[parity]'")
-transformers = pytest.importorskip("transformers", reason="the parity extra is not installed: pip install '.[parity]'")
+MISSING = "the parity extra is not installed: pip install -e '.[parity]'"
+torch = pytest.importorskip("torch", reason=MISSING)
+transformers = pytest.importorskip("transformers", reason=MISSING)
 
 LIMIT = 2e-5  # largest absolute difference; sums of a thousand float32 products of order 1, taken in another order
 

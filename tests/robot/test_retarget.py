@@ -86,6 +86,10 @@ def test_left_robot_is_the_mirror_image_of_the_right_one():
     ]
     tips = [_tips_in_the_world(*pair) for pair in zip(done, robots, strict=True)]
     np.testing.assert_allclose(tips[1], tips[0] * [-1, 1, 1], atol=1e-3)
+    fingers = [np.asarray(trajectory.qpos)[:, 6:].reshape(-1, 4, 4) for trajectory in done]
+    spread = np.where(np.arange(4) == 0, -1, 1) * np.array([1, 1, 1, 0])[:, None] + np.array([0, 0, 0, 1])[:, None]
+    np.testing.assert_allclose(fingers[1], fingers[0] * spread, atol=2e-2)
+    assert np.abs(fingers[0][:, :3, 0]).max() > 0.1, "it would not be noticed"
     own = human_tips(left, done[1].T_base_world, EYE, robots[1])
     np.testing.assert_allclose(_to_world(own, done[1]), left.joints[:, [4, 8, 12, 16, 20]], atol=1e-5)
     errors = retarget_errors(done[1], left, robots[1], T_world_camera=EYE)

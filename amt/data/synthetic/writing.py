@@ -5,6 +5,10 @@ at that frame, in that camera's frame (OpenCV axes): `points` [n,3] metres, `nor
 `forces` [n,3] newtons, what the hand does to the object, `body` [n] the joint (of the 16, MANO order) whose flesh
 touches, `object` [n] the YCB id, `kind` [n] 1 light, 2 firm, 3 manipulation (`amt.data.contacts.contact_kinds`, by the
 object's way from the frame before to the frame after). A resting table's forces are not among them.
+
+A bare hand has `bare_hand: true` in its `meta.yml`. DexYCB's toolkit knows no such sequence: it calls
+`ycb_ids[ycb_grasp_ind]` grasped and scores it (`grasp_only`). So that is an object which is nowhere: 19, which DexYCB
+never shows, the last of `ycb_ids`, without a pose in any label.
 """
 
 import os
@@ -19,6 +23,7 @@ from scipy.spatial.transform import Rotation
 from amt.data.contacts import contact_kinds
 from amt.data.hand_labels import HAND
 from amt.data.synthetic import simulation
+from amt.data.ycb import OBJECTS, UNUSED_ID
 from amt.geometry import cameras
 
 MIRROR = np.array([-1.0, 1.0, 1.0])  # the left model is the right one, mirrored in x
@@ -29,9 +34,10 @@ def labels(hand, betas, played, n, K, T_world_camera) -> dict:
     R, t = T_world_camera[:3, :3], T_world_camera[:3, 3]
     joints = (played.joints[n] - t) @ R
     objects = np.concatenate([R.T @ played.object_R[n], (R.T @ (played.object_t[n] - t).T).T[..., None]], -1)
+    nowhere = np.zeros((len(_listed(played)) - len(objects), 3, 4))
     pose_m = hand_parameters(hand, betas, R.T @ played.global_orient[n], played.hand_pose[n], joints[0], played.side)
     return {
-        "pose_y": objects.astype(np.float32),
+        "pose_y": np.concatenate([objects, nowhere]).astype(np.float32),
         "pose_m": pose_m[None].astype(np.float32),
         "joint_3d": joints[None].astype(np.float32),
         "joint_2d": cameras.project(joints, K)[None].astype(np.float32),
@@ -56,13 +62,20 @@ def hand_name(subject, name, played) -> str:
     return f"{subject}_{name}_right" if played.grasp is None else f"{subject}_{played.side}"
 
 
+def _listed(played) -> list[int]:
+    """The sequence's `ycb_ids`; those of a bare hand end with one that is nowhere."""
+    if played.grasped >= 0:
+        return played.ycb_ids
+    return [*played.ycb_ids, next(i for i in (UNUSED_ID, *OBJECTS) if i not in played.ycb_ids)]
+
+
 def write_meta(folder, subject, name, played, serials, hand: str) -> None:
     meta = {
         "serials": list(serials),
         "num_frames": len(played.joints),
         "extrinsics": name,
-        "ycb_ids": played.ycb_ids,
-        "ycb_grasp_ind": max(played.grasped, 0),
+        "ycb_ids": _listed(played),
+        "ycb_grasp_ind": played.grasped if played.grasped >= 0 else len(played.ycb_ids),
         "mano_sides": [played.side],
         "mano_calib": [hand_name(subject, name, played)],
         HAND: hand,
@@ -116,6 +129,7 @@ def write_contacts(path: Path, played, n: int, T_world_camera: Float[np.ndarray,
 
 def write_world_poses(folder, hand, betas, played) -> None:
     n, k = played.object_t.shape[:2]
+    nowhere = np.tile([0, 0, 0, 1, 0, 0, 0], (n, len(_listed(played)) - k, 1))  # the toolkit's mark of no pose
     quat = Rotation.from_matrix(played.object_R.reshape(-1, 3, 3)).as_quat().reshape(n, k, 4)  # xyzw
     pose_m = [
         hand_parameters(hand, betas, *frame, played.side)
@@ -123,6 +137,6 @@ def write_world_poses(folder, hand, betas, played) -> None:
     ]
     np.savez_compressed(
         folder / "pose.npz",
-        pose_y=np.concatenate([quat, played.object_t], -1).astype(np.float32),
+        pose_y=np.concatenate([np.concatenate([quat, played.object_t], -1), nowhere], 1).astype(np.float32),
         pose_m=np.stack(pose_m)[:, None].astype(np.float32),
     )

@@ -98,15 +98,19 @@ def corners(points: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "c 3"]:
 
 
 def symmetry_transforms(info: dict[str, Any]) -> Float64[np.ndarray, "s 3 4"]:
-    """An entry of models_info.json: every discrete symmetry after every step about the axes of continuous ones."""
+    """An entry of models_info.json: every discrete symmetry after every step about the axes of continuous ones.
+
+    The step of 0 is missing, as in the bop_toolkit that DexYCB's toolkit comes with (a fork from before
+    https://github.com/thodan/bop_toolkit/pull/70 of 2023): a true pose of such an object has an error of one step.
+    """
     discrete = [np.eye(4)] + [np.reshape(s, (4, 4)) for s in info.get("symmetries_discrete", ())]
     steps = int(np.ceil(np.pi / SYMMETRY_STEP))
     continuous = []
     for symmetry in info.get("symmetries_continuous", ()):
         axis, offset = np.array(symmetry["axis"], float), np.array(symmetry["offset"], float)
         axis /= np.linalg.norm(axis)
-        R = Rotation.from_rotvec(axis * (2 * np.pi / steps * np.arange(steps))[:, None]).as_matrix()
-        T = np.tile(np.eye(4), (steps, 1, 1))
+        R = Rotation.from_rotvec(axis * (2 * np.pi / steps * np.arange(1, steps))[:, None]).as_matrix()
+        T = np.tile(np.eye(4), (steps - 1, 1, 1))
         T[:, :3, :3], T[:, :3, 3] = R, offset - R @ offset
         continuous += list(T)
     return np.stack([c @ d for d in discrete for c in continuous or [np.eye(4)]])[:, :3]

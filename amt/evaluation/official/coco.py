@@ -37,7 +37,7 @@ def require_pycocotools() -> None:
         import pycocotools.cocoeval  # noqa: F401
     except ImportError as error:
         raise UserError(
-            "COCO scores need pycocotools; pip install 'amt[coco]', or leave coco out of --config.eval.official_formats"
+            "COCO scores need pycocotools: pip install -e '.[coco]', or leave coco out of config.eval.official_formats"
         ) from error
 
 

@@ -6,13 +6,21 @@ import re
 import numpy as np
 import pytest
 import trimesh
+import yaml
 from scipy.spatial.transform import Rotation
 
 from amt.data.dexycb import DexYCB
 from amt.data.ycb import OBJECTS
 from amt.errors import UserError
 from amt.evaluation.official import bop
-from amt.evaluation.official.bop_models import load_model, model_folder, read_ply
+from amt.evaluation.official.bop_models import (
+    BopModel,
+    corners,
+    load_model,
+    model_folder,
+    read_ply,
+    symmetry_transforms,
+)
 from amt.geometry.primitives import symmetries
 from tests.data import layout
 from tests.evaluation.official.conftest import labels, score_of
@@ -78,7 +86,7 @@ def scattered(source, seed=0):
 
 
 def turns(info):
-    """misc.get_symmetry_transformations."""
+    """misc.get_symmetry_transformations of DexYCB's fork of bop_toolkit: `range(1, discrete_steps_count)`."""
     discrete = [np.eye(4)] + [np.reshape(s, (4, 4)) for s in info.get("symmetries_discrete", [])]
     found = []
     for first in discrete:
@@ -86,8 +94,9 @@ def turns(info):
             found.append((first[:3, :3], first[:3, 3]))
         for symmetry in info.get("symmetries_continuous", []):
             offset = np.array(symmetry["offset"])
-            for k in range(315):  # ceil(pi / 0.01)
-                R = Rotation.from_rotvec(np.array(symmetry["axis"]) * 2 * np.pi / 315 * k).as_matrix()
+            for k in range(1, 315):  # ceil(pi / 0.01)
+                axis = np.array(symmetry["axis"]) / np.linalg.norm(symmetry["axis"])
+                R = Rotation.from_rotvec(axis * 2 * np.pi / 315 * k).as_matrix()
                 found.append((R @ first[:3, :3], R @ first[:3, 3] + offset - R @ offset))
     return found
 
@@ -170,6 +179,41 @@ def test_recalls_with_our_own_models(source, tmp_path):
     expected = plain(source, lines, models, list(poses(source)))
     check_errors(source, path, expected)
     check_recalls(figures, expected)
+
+
+def test_only_the_toolkits_grasped_objects_count_as_grasped(tmp_path):
+    """`_grasp_id` in bop_eval.py, for a sequence in which 4 is grasped and one as the generator writes a bare hand."""
+
+    def make(subject, sequence, camera, frame):
+        found = labels(subject, sequence, camera, frame)
+        found["pose_y"] = np.concatenate([found["pose_y"], np.zeros((1, 3, 4), np.float32)])
+        return found
+
+    layout.write(tmp_path, layout.SUBJECTS[2:], num_sequences=10, num_frames=1, make=make, size=(640, 480))
+    metas = sorted(tmp_path.rglob("meta.yml"))
+    for k, path in enumerate(metas):
+        bare = {"ycb_grasp_ind": 2, "bare_hand": True} if k == 9 else {"ycb_grasp_ind": 0}
+        layout.change(path, ycb_ids=[4, 18, 19], **bare)
+    source, used = DexYCB(tmp_path, "s0", "test"), [yaml.safe_load(metas[k].read_text()) for k in (4, 9)]
+    expected = [(i, i == meta["ycb_ids"][meta["ycb_grasp_ind"]]) for meta in used for _ in range(3) for i in (4, 18)]
+    errors = bop.target_errors({}, source, False, lambda n: None)
+    assert [(e.ycb_id, e.grasped) for e in errors] == expected
+    assert sum(grasped for _, grasped in expected) == 3
+
+
+def test_a_true_pose_of_a_solid_of_revolution_is_one_step_off():
+    """DexYCB's toolkit looks for the least error among 314 turns, none of which is by 0."""
+    info = {"symmetries_continuous": [{"axis": [0, 0, 2], "offset": [1, 0, 5]}]}
+    points = np.random.default_rng(0).uniform(-50, 50, (100, 3))
+    model = BopModel(points, corners(points), None, 150.0, symmetry_transforms(info), np.zeros(3))
+    truth = np.concatenate([np.eye(3), [[10.0], [20.0], [700.0]]], -1)
+    K = np.array([[600.0, 0, 320], [0, 600, 240], [0, 0, 1]])
+    spread = np.linalg.norm(points[:, :2] - [1, 0], axis=-1).max()
+    assert bop.mssd(truth, truth, model) == pytest.approx(2 * spread * np.sin(np.pi / 315), rel=1e-9)
+    proj = [(x @ K.T)[:, :2] / (x @ K.T)[:, 2:] for x in [points + truth[:, 3]]][0]
+    turned = [R @ points.T + (t + truth[:, 3])[:, None] for R, t in turns(info | {"symmetries_discrete": []})]
+    gaps = [np.linalg.norm((K @ x)[:2] / (K @ x)[2:] - proj.T, axis=0).max() for x in turned]
+    assert len(turned) == 314 and bop.mspd(truth, truth, model, K) == pytest.approx(min(gaps), rel=1e-9)
 
 
 def change(lines, k, column, value):

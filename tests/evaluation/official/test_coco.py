@@ -164,7 +164,7 @@ def test_what_is_no_list_of_results_is_refused(tmp_path, text, says):
 def test_scores_without_pycocotools_name_the_extra(source, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocotools", None)
     monkeypatch.setitem(sys.modules, "pycocotools.cocoeval", None)
-    with pytest.raises(UserError, match=r"pip install 'amt\[coco\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[coco\]'"):
         score_of(tmp_path / "coco.json", source)
 
 
