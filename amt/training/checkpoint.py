@@ -6,7 +6,6 @@ when all of this is written, so a run that is killed leaves whole checkpoints on
 before Orbax reads it.
 """
 
-import asyncio
 import contextlib
 import errno
 import json
@@ -14,7 +13,7 @@ import logging
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
-from orbax.checkpoint.path import atomicity
 
 from amt.errors import UserError
 from amt.models import sigma_reparam
@@ -57,12 +55,14 @@ class Checkpoints:
                 "choose another --workdir, or remove them to begin again"
             )
         self.folder, self.about = folder, dict(about)
-        self.kept = _Kept(keep)
+        self._best: tuple[int, float] | None = None
+        self._saving = NONE  # the step that is being written
+        self._policy = checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(keep)])
         options = ocp.CheckpointManagerOptions(
             step_prefix=PREFIX,
-            preservation_policy=self.kept,
-            temporary_path_class=_Sealed,
+            preservation_policy=self._policy,
             cleanup_tmp_directories=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
         )
         with self._failures():
             folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ class Checkpoints:
     @property
     def best(self) -> tuple[int, float] | None:
         """The step of the lowest score among the checkpoints of this run, and the score."""
-        return self.kept.best
+        return self._best
 
     def save(
         self,
@@ -89,7 +89,7 @@ class Checkpoints:
         if self.manager.latest_step() == step:
             return
         if score is not None and np.isfinite(score) and (self.best is None or score < self.best[1]):
-            self.kept.best = (step, float(score))
+            self._keep_best((step, float(score)))
         about = {**self.about, "state": _shapes(state), "best": self.best, "progress": dict(progress or {})}
         parts = {
             "state": ocp.args.StandardSave(state),
@@ -97,6 +97,8 @@ class Checkpoints:
             "about": ocp.args.JsonSave(about),
         }
         with self._failures():
+            self.manager.wait_until_finished()
+            self._saving = step
             self.manager.save(step, args=ocp.args.Composite(**parts))
 
     def restore(
@@ -118,7 +120,7 @@ class Checkpoints:
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
         parts = {"state": ocp.args.StandardRestore(like), "data": grain.PyGrainCheckpointRestore(iterator)}
         restored = self.manager.restore(step, args=ocp.args.Composite(**parts)).state
-        self.kept.best = tuple(found["best"]) if found["best"] else None
+        self._keep_best(tuple(found["best"]) if found["best"] else None)
         return _owned(restored), found["progress"]
 
     def check(self) -> None:
@@ -138,6 +140,15 @@ class Checkpoints:
             self.manager.close()
         finally:
             logging.getLogger("absl").removeFilter(_not_orbax)
+
+    def _keep_best(self, best: tuple[int, float] | None) -> None:
+        self._best = best
+        self._policy.policies[1:] = [checkpoint_managers.CustomSteps([best[0]])] if best else []
+
+    def _seal(self) -> None:
+        """Orbax calls it in the first process when a checkpoint is written and has not got its name yet."""
+        name = f"{PREFIX}_{self._saving}"
+        _seal(next(self.folder.glob(f"{name}.*"), self.folder / name))
 
     def _usable_step(self) -> int | None:
         """Decided by the first process, which also moves damaged checkpoints away."""
@@ -244,29 +255,6 @@ def load_averaged(folder: Path, step: int | None = None) -> tuple[dict[str, Any]
         args = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
         read = reader.restore(path, args=args)
     return sigma_reparam.fold(read["ema"], Spectral(**read["spectral"]))[0], read_about(folder, step)
-
-
-class _Kept:
-    """Which checkpoints stay: the newest `count`, and the best one. An Orbax PreservationPolicy."""
-
-    def __init__(self, count: int):
-        self.count = count
-        self.best: tuple[int, float] | None = None
-
-    def should_preserve(
-        self, checkpoints: Sequence[checkpoint_managers.PolicyCheckpointInfo], *, context: Any
-    ) -> list[bool]:
-        first = len(checkpoints) - self.count
-        return [i >= first or (self.best is not None and c.step == self.best[0]) for i, c in enumerate(checkpoints)]
-
-
-class _Sealed(atomicity.AtomicRenameTemporaryPath):
-    """A checkpoint that gets its `files.json` before its name."""
-
-    async def finalize(self) -> None:
-        if self.get_final().name.startswith(f"{PREFIX}_"):  # the items inside have a temporary path each, too
-            await asyncio.to_thread(_seal, Path(self.get()))
-        await super().finalize()
 
 
 def _not_orbax(record: logging.LogRecord) -> bool:
