@@ -12,6 +12,7 @@ import json
 import logging
 import shutil
 import sys
+import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -56,6 +57,7 @@ class Checkpoints:
             )
         self.folder, self.about = folder, dict(about)
         self._best: tuple[int, float] | None = None
+        self._silence = contextlib.ExitStack()
         self._saving = NONE  # the step that is being written
         self._policy = checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(keep)])
         options = ocp.CheckpointManagerOptions(
@@ -130,16 +132,14 @@ class Checkpoints:
                 self.manager.wait_until_finished()
 
     def __enter__(self) -> "Checkpoints":
-        logging.getLogger("absl").addFilter(_not_orbax)
+        self._silence.enter_context(_silence())
         return self
 
     def __exit__(self, *_) -> None:
-        try:
+        with self._silence:
             with self._failures():
                 self.manager.wait_until_finished()
             self.manager.close()
-        finally:
-            logging.getLogger("absl").removeFilter(_not_orbax)
 
     def _keep_best(self, best: tuple[int, float] | None) -> None:
         self._best = best
@@ -175,6 +175,10 @@ class Checkpoints:
         except Exception as error:
             if (reason := _disk_failure(error)) is None:
                 raise
+            for thread in threading.enumerate():  # of other arrays, which write on after the first error
+                if type(thread).__module__.startswith("orbax."):
+                    threading.Thread.join(thread)  # theirs would raise its error
+            self._silence.pop_all()  # for good: TensorStore's own threads cannot be waited for
             steps = found_steps(self.folder)
             kept = f"step {steps[0]} is the newest one that is whole" if steps else "none is saved yet"
             raise UserError(
@@ -257,8 +261,27 @@ def load_averaged(folder: Path, step: int | None = None) -> tuple[dict[str, Any]
     return sigma_reparam.fold(read["ema"], Spectral(**read["spectral"]))[0], read_about(folder, step)
 
 
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Without the tracebacks that threads print of an error that the main thread raises, too: Orbax's log theirs, and
+    TensorStore's call back into the event loop that Orbax has closed at the first error.
+    """
+    log, report = logging.getLogger("absl"), sys.unraisablehook
+
+    def others(unraisable) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            report(unraisable)
+
+    log.addFilter(_not_orbax)
+    sys.unraisablehook = others
+    try:
+        yield
+    finally:
+        log.removeFilter(_not_orbax)
+        sys.unraisablehook = report
+
+
 def _not_orbax(record: logging.LogRecord) -> bool:
-    """Its threads log the traceback of an error that the main thread raises, too."""
     return f"{Path('orbax', 'checkpoint')}" not in record.pathname
 
 

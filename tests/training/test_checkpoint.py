@@ -1,8 +1,10 @@
 """Checkpoints hold the state and the place in the data: a run that goes on sees what it would have seen."""
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -278,3 +280,33 @@ def test_a_full_disk_is_one_clear_error_and_the_last_good_one_stays(later, small
         checkpoints.save(2, large(2), counter())
     assert newest_step(folder) == 2
     assert json.loads((folder / "step_2" / "files.json").read_text())
+
+
+@pytest.mark.parametrize("free", [16, 56])  # kB: files cannot be created, arrays cannot be written
+def test_a_full_disk_is_one_line_whatever_the_threads_still_say(free, small_disk):
+    """In a process of its own: threads of Orbax and TensorStore report until the interpreter ends."""
+    script = f"""
+import sys
+from pathlib import Path
+import grain.python as grain, jax, jax.numpy as jnp
+from absl import logging
+from amt.errors import UserError
+from amt.training.checkpoint import Checkpoints
+from amt.training.step import TrainState
+from amt.models import sigma_reparam
+
+logging.set_verbosity(logging.WARNING)
+params = {{str(i): jax.random.normal(jax.random.key(i), (256,)) for i in range(200)}}
+state = TrainState(jnp.int32(1), jnp.int32(0), params, params, (), sigma_reparam.EMPTY)
+disk = Path({str(small_disk)!r})
+try:
+    with Checkpoints(disk / "checkpoints", {ABOUT}) as checkpoints:
+        (disk / "other").write_bytes(bytes((3072 - {free}) << 10))
+        checkpoints.save(1, state, iter(grain.MapDataset.range(9).to_iter_dataset()))
+except UserError as error:
+    sys.exit(f"error: {{error}}")
+"""
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and "(No space left on device); none is saved yet" in line
