@@ -7,6 +7,7 @@ import numpy as np
 from amt.errors import UserError
 from amt.hand import mano_pickle, poses, skeleton
 from amt.hand.model import HandModel
+from amt.storage import refuse_pointer
 
 DEFAULT_HAND = pathlib.Path(__file__).parent / "default_hand.npz"
 
@@ -33,6 +34,7 @@ def load(path: str | pathlib.Path | None = None) -> HandModel:
     path = DEFAULT_HAND if path is None else pathlib.Path(path)
     if not path.is_file():
         raise UserError(f"hand model {path}: no such file; give a .npz, MANO_RIGHT.pkl, or none for the default")
+    refuse_pointer(path)
     if path.suffix == ".npz":
         arrays = _read_npz(path)
     elif path.suffix == ".pkl":

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from amt.errors import UserError
+from amt.storage import write_whole
 
 TTY_PERIOD = 0.1  # seconds between updates of the one line on a terminal
 LINE_PERIOD = 5.0  # seconds between lines in a log
@@ -78,14 +78,7 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> Path:
     Raises: UserError if the file cannot be written.
     """
     path = Path(path)
-    text = json.dumps(plain(content), indent=2, allow_nan=False) + "\n"
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); free or change --workdir") from error
+    write_whole(path, json.dumps(plain(content), indent=2, allow_nan=False) + "\n")
     return path
 
 

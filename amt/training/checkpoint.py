@@ -13,6 +13,7 @@ import logging
 import shutil
 import sys
 import threading
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ from amt.errors import UserError
 from amt.models import sigma_reparam
 from amt.models.sigma_reparam import Spectral
 from amt.models.weights import check_architecture
+from amt.storage import POINTER_HINT, is_pointer
 from amt.training.sharding import path_name
 from amt.training.step import TrainState
 
@@ -215,6 +217,8 @@ def found_steps(folder: Path) -> list[int]:
 
 def find_damage(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint's files; None where sizes and checksums are those that were written."""
+    if is_pointer(checkpoint / SEAL):
+        return f"{SEAL} is {POINTER_HINT}"
     try:
         files = {checkpoint / name: tuple(seal) for name, seal in json.loads((checkpoint / SEAL).read_text()).items()}
     except OSError:
@@ -224,6 +228,8 @@ def find_damage(checkpoint: Path) -> str | None:
     for path, (size, _) in files.items():
         if not path.is_file():
             return f"{path.relative_to(checkpoint)} is missing"
+        if is_pointer(path):
+            return f"{path.relative_to(checkpoint)} is {POINTER_HINT}"
         if path.stat().st_size != size:
             return f"{path.relative_to(checkpoint)} has {path.stat().st_size} bytes instead of {size}"
     for path, (_, checksum) in files.items():
@@ -263,8 +269,9 @@ def load_averaged(folder: Path, step: int | None = None) -> tuple[dict[str, Any]
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Without the tracebacks that threads print of an error that the main thread raises, too: Orbax's log theirs, and
-    TensorStore's call back into the event loop that Orbax has closed at the first error.
+    """Without what else is printed of an error that the main thread raises: Orbax's threads log their tracebacks,
+    TensorStore's call back into the event loop that Orbax has closed at the first error, and Python misses what that
+    had still to do.
     """
     log, report = logging.getLogger("absl"), sys.unraisablehook
 
@@ -275,7 +282,9 @@ def _silence() -> Iterator[None]:
     log.addFilter(_not_orbax)
     sys.unraisablehook = others
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+            yield
     finally:
         log.removeFilter(_not_orbax)
         sys.unraisablehook = report

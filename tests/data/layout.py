@@ -102,3 +102,8 @@ def first(root, name: str):
 def cut(path):
     """Loses the end of a file."""
     path.write_bytes(path.read_bytes()[:-100])
+
+
+def contents(root) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}

@@ -24,10 +24,7 @@ from amt.geometry.primitives import signed_distance
 from amt.robot.render import find_backend
 
 from .conftest import TINY
-
-
-def contents(root):
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+from .layout import contents
 
 
 def posed(hand, sample):

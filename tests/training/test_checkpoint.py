@@ -244,17 +244,6 @@ def test_restored_onto_another_mesh_and_for_evaluation(shape, tmp_path):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), averaged, jax.device_get(before.averaged()))
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("a disk of 3 MB cannot be mounted: " + mounted.stderr.decode().strip())
-    yield folder
-    subprocess.run(["umount", folder], check=True)
-
-
 @pytest.mark.parametrize("later", [False, True])
 def test_a_full_disk_is_one_clear_error_and_the_last_good_one_stays(later, small_disk, caplog):
     """The second one does not fit; it is seen at the next step or, where there is none, at the end."""

@@ -7,7 +7,6 @@ touches, `object` [n] the YCB id, `kind` [n] 1 light, 2 firm, 3 manipulation (`a
 object's way from the frame before to the frame after). A resting table's forces are not among them.
 """
 
-import os
 from pathlib import Path
 
 import cv2
@@ -19,6 +18,7 @@ from scipy.spatial.transform import Rotation
 from amt.data.contacts import contact_kinds
 from amt.data.synthetic import simulation
 from amt.geometry import cameras
+from amt.storage import write_whole
 
 MIRROR = np.array([-1.0, 1.0, 1.0])  # the left model is the right one, mirrored in x
 
@@ -78,13 +78,10 @@ def write_calibration(root, subject, name, serials, T_world_camera, betas, playe
     extrinsics = {s: [float(x) for x in T[:3].ravel()] for s, T in zip(serials, T_world_camera, strict=True)}
     extrinsics["apriltag"] = [float(x) for x in np.eye(4)[:3].ravel()]
     text = yaml.safe_dump({"master": serials[0], "extrinsics": extrinsics})
-    (folder / "extrinsics.yml").write_text(text)
+    write_whole(folder / "extrinsics.yml", text)
     folder = root / "calibration" / f"mano_{hand_name(subject, name, played)}"
     folder.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump({"betas": [float(b) for b in betas]})
-    part = folder / f".mano.{os.getpid()}.part"  # several processes may write a subject's at once
-    part.write_text(text)
-    part.replace(folder / "mano.yml")
+    write_whole(folder / "mano.yml", yaml.safe_dump({"betas": [float(b) for b in betas]}))
 
 
 def write_depth(path: Path, depth: UInt16[np.ndarray, "h w"]) -> None:
