@@ -5,6 +5,7 @@ back are printed and written to WORKDIR/MODE.json. Bad input and a full disk end
 status 2, a run that was asked to stop and can go on (SIGTERM, Ctrl-C) in status 75, EX_TEMPFAIL.
 """
 
+import contextlib
 import errno
 import importlib
 import os
@@ -15,10 +16,11 @@ from pathlib import Path
 from absl import flags, logging
 
 from amt.errors import Stopped, UserError
-from amt.modes.common import check_workdir, print_table, write_json
+from amt.modes.common import check_workdir, hold_workdir, print_table, write_json
 from amt.modes.flags import Options, help_text, parse
 
 ROOT = Path(__file__).resolve().parent
+RESUMED = ("train", "generate", "convert")  # which go on from what they find in the work directory
 PACKAGES = ("amt", "jax", "flax", "optax", "mujoco", "numpy")
 
 
@@ -58,7 +60,9 @@ def run(options: Options) -> None:
     set_up_jax(options.config.compilation_cache_dir)
     reports = join_processes(options.config.distributed, options.mode)
     mode = importlib.import_module(f"amt.modes.{options.mode}")
-    figures = mode.run(options.config, workdir, options.input)
+    several = options.config.distributed.enabled
+    with hold_workdir(workdir, reports, several) if options.mode in RESUMED else contextlib.nullcontext():
+        figures = mode.run(options.config, workdir, options.input)
     if not reports:
         return
     print_table(figures)
