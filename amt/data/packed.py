@@ -83,7 +83,8 @@ def make_plan(source: DexYCB, shard_samples: int) -> dict[str, Any]:
     sizes = [min(shard_samples, len(source) - k * shard_samples) for k in range(count)]
     shards = [{"name": f"{k:05d}-of-{count:05d}.array_record", "samples": n} for k, n in enumerate(sizes)]
     root = str(source.root.resolve())
-    return {"format": FORMAT, "root": root, "samples": len(source), "shards": shards, "sequences": sequences}
+    about = {"format": FORMAT, "root": root, "generated": source.generated}
+    return {**about, "samples": len(source), "shards": shards, "sequences": sequences}
 
 
 class Written(NamedTuple):
@@ -168,6 +169,8 @@ class Packed(DexYCB):
         self.sequences = [
             Sequence(Path(manifest["root"], s["folder"]), s["subject"], s["index"], s) for s in manifest["sequences"]
         ]
+        self.generated = manifest.get("generated", True)  # without a word of it, as older ones are, nothing is counted
+        self._check_counts()
         self.empty = [s.folder for s in self.sequences if not s.meta["num_frames"] or not s.meta["serials"]]
         sizes = [(s.subject, s.index, len(s.meta["serials"]), s.meta["num_frames"]) for s in self.sequences]
         self.runs = make_runs(sizes, split, part)

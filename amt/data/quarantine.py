@@ -99,6 +99,9 @@ class Readable:
     def __len__(self) -> int:
         return len(self.source)
 
+    def __repr__(self) -> str:
+        return repr(self.source)
+
     def __getitem__(self, i: int) -> dict[str, Any]:
         return self.load(i, _with_good_image)
 

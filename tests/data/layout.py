@@ -6,7 +6,7 @@ import yaml
 from scipy.spatial.transform import Rotation
 
 SERIALS = ["836212060125", "839512060362", "932122061900"]
-SUBJECTS = ["20200709-subject-01", "20200813-subject-02", "20200820-subject-03"]
+SUBJECTS = ["20250709-subject-01", "20250813-subject-02", "20250820-subject-03"]  # not DexYCB's: those have 100 each
 NUM_FRAMES, NUM_SEQUENCES = 3, 5
 
 
