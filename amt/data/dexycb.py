@@ -149,9 +149,9 @@ class DexYCB:
         if wrong := wrong_counts(self.sequences):
             found = ", ".join(f"{name} has {count}" for name, count in wrong.items())
             raise UserError(
-                f"{self.root}: {found} sequence folders; split {self.split} counts {COMPLETE} of every subject of DexYCB; "
-                "complete the download (an empty folder may stand for a sequence), take config.data.part=all or a split "
-                f"that does not count, s1 or s2; a generated set needs its {GENERATED}"
+                f"{self.root}: {found} sequence folders; split {self.split} counts {COMPLETE} of DexYCB's subjects; "
+                "complete the download (an empty folder may stand for a sequence), or take config.data.part=all or a "
+                f"split that does not count, s1 or s2; a generated set needs its {GENERATED}"
             )
 
     def __len__(self) -> int:

@@ -8,6 +8,7 @@ from scipy.spatial.transform import Rotation
 SERIALS = ["836212060125", "839512060362", "932122061900"]
 SUBJECTS = ["20250709-subject-01", "20250813-subject-02", "20250820-subject-03"]  # not DexYCB's: those have 100 each
 NUM_FRAMES, NUM_SEQUENCES = 3, 5
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21465c\nsize 1217522888\n"  # of Git LFS
 
 
 def labels(subject: int, sequence: int, camera: int, frame: int) -> dict:

@@ -251,3 +251,13 @@ def test_processes_find_the_same(root):
 def test_a_folder_without_sequences(tmp_path):
     with pytest.raises(UserError, match="no sequences"):
         survey(tmp_path)
+
+
+def test_a_subject_of_dexycb_without_all_its_sequences_is_a_warning(root):
+    (root / SUBJECTS[0]).rename(root / "20200709-subject-01")
+    report = check(root)
+    assert report.counts == {"incomplete subject": 1} and report.count(WARNINGS) == 1
+    (line,) = report.first["incomplete subject"]
+    assert line.endswith("20200709-subject-01: 2 sequence folders; the splits s0 and s3 count 100")
+    (root / "generator.json").write_text("{}")
+    assert check(root).counts == {}

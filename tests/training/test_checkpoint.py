@@ -25,7 +25,7 @@ from amt.models import sigma_reparam
 from amt.training.checkpoint import Checkpoints, find_damage, found_steps, load_averaged, newest_step, read_about
 from amt.training.sharding import AXES, tree_shardings
 from amt.training.step import TrainState, create_state
-from tests.data.layout import SUBJECTS, real_labels, write
+from tests.data.layout import POINTER, SUBJECTS, real_labels, write
 from tests.samples import changed
 
 CONFIG = changed(image_size=16, frame_size=16)
@@ -144,6 +144,7 @@ DAMAGE = {
     "an empty file": lambda path: (path / "state" / "manifest.ocdbt").write_bytes(b""),
     "one other bit": lambda path: _flip(_largest(path / "state")),
     "zeros": lambda path: _largest(path).write_bytes(bytes(_largest(path).stat().st_size)),
+    "a Git LFS pointer": lambda path: _largest(path).write_text(POINTER),
     "no seal": lambda path: (path / "files.json").unlink(),
     "half a seal": lambda path: _shorten(path / "files.json"),
     "another seal": lambda path: (path / "files.json").write_text("[1, 2]"),
@@ -157,6 +158,7 @@ def test_damage_of_any_kind_is_seen_and_named(way, folder, capfd):
     assert newest_step(folder) == 4
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(f"{folder}/step_6: damaged (") and line.endswith("): skipped, trying step_4")
+    assert ("run `git lfs pull`" in line) == (way == "a Git LFS pointer")
 
 
 def test_the_one_before_a_damaged_one_is_used(folder, capfd):
