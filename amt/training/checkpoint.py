@@ -134,7 +134,7 @@ class Checkpoints:
                 self.manager.wait_until_finished()
 
     def __enter__(self) -> "Checkpoints":
-        self._silence.enter_context(_silence())
+        self._silence = _silence()
         return self
 
     def __exit__(self, *_) -> None:
@@ -267,31 +267,31 @@ def load_averaged(folder: Path, step: int | None = None) -> tuple[dict[str, Any]
     return sigma_reparam.fold(read["ema"], Spectral(**read["spectral"]))[0], read_about(folder, step)
 
 
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Without what else is printed of an error that the main thread raises: Orbax's threads log their tracebacks,
-    TensorStore's call back into the event loop that Orbax has closed at the first error, and Python misses what that
-    had still to do.
+def _silence() -> contextlib.ExitStack:
+    """Keeps back, until it is closed, what else is printed of an error that the main thread raises: Orbax's threads log
+    their tracebacks, TensorStore's call back into the event loop that Orbax has closed at the first error, and asyncio
+    and Python miss who waits for what that had still to do.
     """
-    log, report = logging.getLogger("absl"), sys.unraisablehook
+    stack, report = contextlib.ExitStack(), sys.unraisablehook
 
-    def others(unraisable) -> None:
+    def report_others(unraisable) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
             report(unraisable)
 
-    log.addFilter(_not_orbax)
-    sys.unraisablehook = others
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-            yield
-    finally:
-        log.removeFilter(_not_orbax)
-        sys.unraisablehook = report
+    for log in (logging.getLogger("absl"), logging.getLogger("asyncio")):
+        log.addFilter(_not_orbax)
+        stack.callback(log.removeFilter, _not_orbax)
+    sys.unraisablehook = report_others
+    stack.callback(setattr, sys, "unraisablehook", report)
+    stack.enter_context(warnings.catch_warnings())
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+    return stack
 
 
 def _not_orbax(record: logging.LogRecord) -> bool:
-    return f"{Path('orbax', 'checkpoint')}" not in record.pathname
+    if record.exc_info and _disk_failure(record.exc_info[1]):
+        return False
+    return f"{Path('orbax', 'checkpoint')}" not in record.pathname + record.getMessage()
 
 
 def _seal(checkpoint: Path) -> None:
