@@ -6,6 +6,7 @@ status 2, a run that was asked to stop and can go on (SIGTERM, Ctrl-C) in status
 on: SIGTERM ends it with status 143, Ctrl-C with 130, and nothing of it stays in the work directory.
 """
 
+import contextlib
 import errno
 import importlib
 import os
@@ -16,10 +17,11 @@ from pathlib import Path
 from absl import flags, logging
 
 from amt.errors import Stopped, UserError
-from amt.modes.common import check_workdir, print_table, write_json
+from amt.modes.common import check_workdir, hold_workdir, print_table, write_json
 from amt.modes.flags import Options, help_text, parse
 
 ROOT = Path(__file__).resolve().parent
+RESUMED = ("train", "generate", "convert")  # which go on from what they find in the work directory
 PACKAGES = ("amt", "jax", "flax", "optax", "mujoco", "numpy")
 
 
@@ -59,7 +61,9 @@ def run(options: Options) -> None:
     set_up_jax(options.config.compilation_cache_dir)
     reports = join_processes(options.config.distributed, options.mode)
     mode = importlib.import_module(f"amt.modes.{options.mode}")
-    figures = mode.run(options.config, workdir, options.input)
+    several = options.config.distributed.enabled
+    with hold_workdir(workdir, reports, several) if options.mode in RESUMED else contextlib.nullcontext():
+        figures = mode.run(options.config, workdir, options.input)
     if not reports:
         return
     print_table(figures)

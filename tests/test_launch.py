@@ -13,6 +13,7 @@ import launch
 from amt.errors import Stopped, UserError
 from amt.modes import BUILT, LATER, common
 from amt.modes.flags import help_text, load_config, parse
+from amt.storage import only_run
 
 ROOT = Path(launch.__file__).parent
 
@@ -157,3 +158,15 @@ def test_progress_in_a_log_says_how_far(capsys):
         progress.update(2, note="loss 0.5")
         assert "2/4 steps" in progress.text() and "left" in progress.text() and "loss 0.5" in progress.text()
     assert capsys.readouterr().out.startswith("3/3 letters")
+
+
+@pytest.mark.parametrize("mode", launch.RESUMED)
+def test_a_second_run_in_a_work_directory_ends_at_once(mode, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(launch, "set_up_jax", lambda cache_dir: None)
+    with only_run(tmp_path):
+        assert launch.main(["launch.py", f"--mode={mode}", f"--workdir={tmp_path}"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {tmp_path}: process ") and line.endswith("or choose another --workdir")
+        assert (
+            launch.main(["launch.py", "--mode=describe", f"--workdir={tmp_path}", "--config=configs/demo.py:tiny"]) == 0
+        )

@@ -16,7 +16,7 @@ from amt.data.files import PARSING
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"structs", "errors"},
+    {"structs", "errors", "storage"},
     {"geometry"},
     {"hand", "robot"},
     {"models", "losses", "metrics", "data", "physics"},

@@ -5,8 +5,10 @@ https://github.com/NVlabs/dex-ycb-toolkit (dex_ycb_toolkit/dex_ycb.py). The synt
 same layout.
 """
 
+import json
 import os
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,14 +16,17 @@ import numpy as np
 from jaxtyping import Float32
 
 from amt.data.contacts import no_contacts, read_contacts
-from amt.data.files import GENERATOR, TABLE, Calibration, read_bytes, read_depth, read_labels, read_meta
+from amt.data.files import TABLE, Calibration, read_bytes, read_depth, read_labels, read_meta
 from amt.data.hand_labels import HAND, HandIds, mask_hand_labels
 from amt.data.index import Index
+from amt.data.layout import GENERATED, SUBJECTS
 from amt.errors import UserError
 from amt.hand import EMBEDDED_HAND
 
 SPLITS = ("s0", "s1", "s2", "s3")
 SIMULATED = "grasp"  # in meta.yml: the generator's mark of sequences with simulated contacts
+COUNTED = ("s0", "s3")  # which part a sequence is in hangs on its place among its subject's
+COMPLETE = 100  # sequences of every subject of DexYCB
 PARTS = ("train", "val", "test", "all")  # all: of a set that is held out as a whole
 
 
@@ -101,8 +106,8 @@ class DexYCB:
     `empty` names the root's sequences without frames. The first start on a large data set parses its YAML
     files, later ones read `amt.data.index`.
 
-    Raises: UserError for a folder that does not hold the layout, and on access `FileError` for a file that is
-    missing or broken.
+    Raises: UserError for a folder that does not hold the layout, where sequences of DexYCB are missing that the split
+    counts, and on access `FileError` for a file that is missing or broken.
     """
 
     def __init__(
@@ -119,9 +124,11 @@ class DexYCB:
         if split not in SPLITS or part not in PARTS:
             raise UserError(f"config.data: found {split} {part}; expected one of {SPLITS} and one of {PARTS}")
         index = Index(self.root)
+        self.generated = (self.root / GENERATED).exists()
         # Of sets generated before they said whose hand it is, it is the embedded one.
-        owner = {HAND: EMBEDDED_HAND} if (self.root / GENERATOR).exists() else {}
+        owner = {HAND: EMBEDDED_HAND} if self.generated else {}
         self.sequences = [Sequence(*found, owner | _meta_of(found[0], index)) for found in list_sequences(self.root)]
+        self._check_counts()
         sizes = [(s.subject, s.index, len(s.meta["serials"]), s.meta["num_frames"]) for s in self.sequences]
         self.empty = [s.folder for s in self.sequences if not s.meta["num_frames"] or not s.meta["serials"]]
         self.runs = make_runs(sizes, split, part)
@@ -140,6 +147,18 @@ class DexYCB:
                 self._intrinsics[serial] = calibration.intrinsics(serial)
                 self._extrinsics[meta["extrinsics"], serial] = calibration.extrinsics(serial, meta)
         index.save()
+
+    def _check_counts(self) -> None:
+        """A missing sequence of DexYCB would move those behind it into other parts."""
+        if self.generated or self.part == "all" or self.split not in COUNTED:
+            return
+        if wrong := wrong_counts(self.sequences):
+            found = ", ".join(f"{name} has {count}" for name, count in wrong.items())
+            raise UserError(
+                f"{self.root}: {found} sequence folders; split {self.split} counts {COMPLETE} of DexYCB's subjects; "
+                "complete the download (an empty folder may stand for a sequence), or take config.data.part=all or a "
+                f"split that does not count, s1 or s2; a generated set needs its {GENERATED}"
+            )
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -213,21 +232,41 @@ class DexYCB:
 
 
 def list_sequences(root: Path) -> list[tuple[Path, int, int]]:
-    """Folder, subject and place among the subject's of every sequence, sorted; nothing is opened.
+    """Folder, subject and place among the subject's of every sequence, sorted; no sequence is opened.
 
-    Raises: UserError for a folder that holds none.
+    The place is counted, as the toolkit does it. In a generated set the name says it: it is the same where some are
+    missing, or not yet written. Raises: UserError for a folder that holds none.
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; expected the root of a data set in the DexYCB layout")
     subjects = sorted(path for path in root.iterdir() if re.fullmatch(r"\d{8}-subject-\d+", path.name))
-    sequences = []
+    sequences, firsts = [], _first_numbers(root)
     for subject in subjects:
         folders = sorted(path for path in subject.iterdir() if re.fullmatch(r"\d{8}_\d{6}", path.name))
         number = int(subject.name.rpartition("-")[2]) - 1  # from the name, so that part of a download keeps its splits
-        sequences += [(path, number, i) for i, path in enumerate(folders)]
+        if number in firsts:
+            sequences += [(path, number, int(path.name[9:]) - firsts[number]) for path in folders]
+        else:
+            sequences += [(path, number, i) for i, path in enumerate(folders)]
     if not sequences:
         raise UserError(f"{root}: no sequences; expected folders YYYYMMDD-subject-NN/YYYYMMDD_HHMMSS as in DexYCB")
     return sequences
+
+
+def _first_numbers(root: Path) -> dict[int, int]:
+    """The number in the name of each subject's first sequence, of a generated set."""
+    try:
+        made = json.loads((root / GENERATED).read_text())
+        count, subjects = made["num_sequences"], made["num_subjects"]
+        return {subject: -(-subject * count // subjects) for subject in range(subjects)}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def wrong_counts(sequences: list[Sequence]) -> dict[str, int]:
+    """The subjects of DexYCB that do not have all of their sequences, and how many they have."""
+    counts = Counter(sequence.folder.parent.name for sequence in sequences)
+    return {name: counts[name] for name in SUBJECTS if counts[name] not in (0, COMPLETE)}
 
 
 def _meta_of(folder: Path, index: Index) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import yaml
 from jaxtyping import Float32
 
 from amt.errors import UserError
+from amt.storage import POINTER_HINT, is_pointer
 
 MAX_OBJECTS = 10
 META_FIELDS = ("serials", "num_frames", "extrinsics", "ycb_ids", "ycb_grasp_ind", "mano_sides", "mano_calib")
@@ -21,7 +22,6 @@ HAND_POSE_SIZES = (48, 51)  # without and with the translation
 # NumPy reads an array's header with `ast`, which in CPython 3.11 fails now and then (SystemError) where two threads are
 # in it at once: https://github.com/python/cpython/issues/106905
 PARSING = threading.Lock()
-GENERATOR = "generator.json"  # in the root of a generated set: the settings
 TABLE = "apriltag"  # in extrinsics.yml: the tag that lies on the table
 
 
@@ -43,6 +43,11 @@ def describe(error: Exception) -> str:
     return f"cannot be read ({type(error).__name__}: {' '.join(str(error).split())})"
 
 
+def unreadable(path: Path, error: Exception, expected: str) -> FileError:
+    """The error of a file that is not what is `expected`, or a Git LFS pointer to it."""
+    return FileError(path, POINTER_HINT if is_pointer(path) else f"{describe(error)}; expected {expected}")
+
+
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """Safe YAML, and the one Python tag that DexYCB's calibration uses."""
 
@@ -56,17 +61,23 @@ def read_yaml(path: Path) -> Any:
     Raises: FileError if it is missing or is not such a file.
     """
     try:
-        return yaml.load(path.read_text(), _Loader)
+        text = path.read_text()
+        if is_pointer(text.encode()):  # which is YAML, too
+            raise FileError(path, POINTER_HINT)
+        return yaml.load(text, _Loader)
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise FileError(path, f"{describe(error)}; expected a YAML file of DexYCB") from error
+        raise unreadable(path, error, "a YAML file of DexYCB") from error
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file as it is. Raises: FileError."""
+    """A file as it is. Raises: FileError, also for a Git LFS pointer."""
     try:
-        return path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise FileError(path, describe(error)) from error
+    if is_pointer(content):
+        raise FileError(path, POINTER_HINT)
+    return content
 
 
 def read_depth(path: Path) -> Float32[np.ndarray, "h w"]:
@@ -107,7 +118,7 @@ def read_arrays(
         with PARSING, np.load(path) as file:
             return {name: file[name] for name in (*names, *(name for name in optional if name in file))}
     except Exception as error:  # a damaged archive raises whatever its bytes lead to
-        raise FileError(path, f"{describe(error)}; expected {expected}") from error
+        raise unreadable(path, error, expected) from error
 
 
 def read_labels(path: Path, meta: dict[str, Any], with_seg: bool) -> dict[str, Any]:

@@ -8,10 +8,11 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 from scipy.spatial import KDTree
 
-from amt.data.files import FileError, describe
+from amt.data.files import FileError, unreadable
 from amt.data.ycb import OBJECTS, Primitive
 from amt.errors import UserError
 from amt.geometry.primitives import BOX
+from amt.storage import POINTER_HINT, is_pointer
 
 LEAF = 64  # points of a tree's leaf: searches from afar take half as long as with 10
 SPACING = 0.0015  # metres: no point of a mesh's surface is farther than 1.12 times this from a sample
@@ -80,7 +81,9 @@ def read_obj(path: Path) -> Mesh:
                 faces += [(corners[0], *pair) for pair in zip(corners[1:], corners[2:], strict=False)]
         mesh = Mesh(np.array(vertices, np.float64).reshape(-1, 3), np.array(faces, np.int64).reshape(-1, 3))
     except (OSError, ValueError) as error:
-        raise FileError(path, f"{describe(error)}; expected a mesh in OBJ format") from error
+        raise unreadable(path, error, "a mesh in OBJ format") from error
+    if is_pointer(path):  # lines that OBJ leaves out
+        raise FileError(path, POINTER_HINT)
     if not len(mesh.faces) or mesh.faces.min() < 0 or mesh.faces.max() >= len(vertices):
         raise FileError(path, f"{len(mesh.faces)} faces over {len(vertices)} vertices; expected a mesh in OBJ format")
     return mesh
@@ -91,7 +94,7 @@ def read_points(path: Path) -> Float32[np.ndarray, "n 3"]:
     try:
         points = np.loadtxt(path, np.float32, ndmin=2)
     except (OSError, ValueError) as error:
-        raise FileError(path, f"{describe(error)}; expected rows of x y z") from error
+        raise unreadable(path, error, "rows of x y z") from error
     if not len(points) or points.shape[1] < 3 or not np.isfinite(points).all():
         raise FileError(path, f"numbers of shape {points.shape}; expected rows of x y z")
     return points[:, :3]

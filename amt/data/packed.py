@@ -17,9 +17,10 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from amt.data.contacts import NUM_CONTACTS
 from amt.data.dexycb import PARTS, SIMULATED, SPLITS, DexYCB, Sequence, make_runs
-from amt.data.files import MAX_OBJECTS, FileError, describe
+from amt.data.files import MAX_OBJECTS, FileError, describe, unreadable
 from amt.data.hand_labels import HAND, HandIds, mask_hand_labels
 from amt.errors import UserError
+from amt.storage import POINTER_HINT, is_pointer, replacing, write_whole
 
 FORMAT = 2  # raise it when records change
 MANIFEST, PLAN = "packed.json", "packed.json.part"
@@ -83,7 +84,8 @@ def make_plan(source: DexYCB, shard_samples: int) -> dict[str, Any]:
     sizes = [min(shard_samples, len(source) - k * shard_samples) for k in range(count)]
     shards = [{"name": f"{k:05d}-of-{count:05d}.array_record", "samples": n} for k, n in enumerate(sizes)]
     root = str(source.root.resolve())
-    return {"format": FORMAT, "root": root, "samples": len(source), "shards": shards, "sequences": sequences}
+    about = {"format": FORMAT, "root": root, "generated": source.generated}
+    return {**about, "samples": len(source), "shards": shards, "sequences": sequences}
 
 
 class Written(NamedTuple):
@@ -100,7 +102,7 @@ def pack(source: DexYCB, plan: dict[str, Any], folder: Path) -> Iterator[Written
     A shard appears under its name when it is whole, and the manifest when all are: nothing reads half a data set.
     Raises: UserError where `folder` holds another data set, or cannot be written.
     """
-    _check_plan(plan, folder)
+    _begin(plan, folder)
     first = 0
     for shard in plan["shards"]:
         path, samples = folder / shard["name"], range(first, first + shard["samples"])
@@ -108,33 +110,37 @@ def pack(source: DexYCB, plan: dict[str, Any], folder: Path) -> Iterator[Written
         if path.exists():
             yield Written(len(samples), kept=True)
             continue
-        part = path.with_name(f"{path.name}.part")
         try:
-            writer = ArrayRecordWriter(str(part), "group_size:1,uncompressed")  # one sample a read; JPEG is compressed
-            for i in samples:
-                record, error = _try_record(source, i)
-                writer.write(record)
-                yield Written(1, error=error)
-            writer.close()
-            part.replace(path)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise UserError(f"{part}: cannot be written ({error}); free or change --workdir") from error
+            with replacing(path) as part:
+                # One sample a read; JPEG is compressed.
+                writer = ArrayRecordWriter(str(part), "group_size:1,uncompressed")
+                for i in samples:
+                    record, error = _try_record(source, i)
+                    writer.write(record)
+                    yield Written(1, error=error)
+                writer.close()
+        except (RuntimeError, ValueError) as error:  # the writer's own, of a full disk
+            raise UserError(f"{path}: cannot be written ({error}); make room or change --workdir") from error
     (folder / PLAN).replace(folder / MANIFEST)
 
 
-def _check_plan(plan: dict[str, Any], folder: Path) -> None:
+def _begin(plan: dict[str, Any], folder: Path) -> None:
+    """Leaves the plan in `folder`, and only such shards beside it as were written by this plan."""
     if (folder / MANIFEST).exists():
         raise UserError(f"{folder / MANIFEST}: already there; remove the folder or change --workdir")
     path = folder / PLAN
-    if path.exists() and _read_json(path) != plan:
+    try:
+        begun = _read_json(path)
+    except FileError:  # not there, or cut short by a full disk before amt wrote it at once
+        for leftover in (*folder.glob("*.array_record"), *folder.glob("*.array_record.part")):
+            leftover.unlink()
+        write_whole(path, json.dumps(plan) + "\n")
+        return
+    if begun != plan:
         raise UserError(
             f"{path}: an unfinished conversion of another data set or in shards of another size; "
             "remove the folder or change --workdir"
         )
-    try:
-        path.write_text(json.dumps(plan) + "\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); free or change --workdir") from error
 
 
 def _try_record(source: DexYCB, i: int) -> tuple[bytes, FileError | None]:
@@ -164,6 +170,8 @@ class Packed(DexYCB):
         self.sequences = [
             Sequence(Path(manifest["root"], s["folder"]), s["subject"], s["index"], s) for s in manifest["sequences"]
         ]
+        self.generated = manifest.get("generated", True)  # without a word of it, as older ones are, nothing is counted
+        self._check_counts()
         self.empty = [s.folder for s in self.sequences if not s.meta["num_frames"] or not s.meta["serials"]]
         sizes = [(s.subject, s.index, len(s.meta["serials"]), s.meta["num_frames"]) for s in self.sequences]
         self.runs = make_runs(sizes, split, part)
@@ -221,6 +229,8 @@ def _open_shards(paths: list[Path], expected: int) -> grain.ArrayRecordDataSourc
     for path in paths:
         if not path.is_file():
             raise FileError(path, "not there; copy the folder whole or convert the data set anew")
+        if is_pointer(path):
+            raise FileError(path, POINTER_HINT)
     try:
         records = grain.ArrayRecordDataSource([str(path) for path in paths])
         found = len(records)
@@ -235,7 +245,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise FileError(path, f"{describe(error)}; expected the manifest of --mode=convert") from error
+        raise unreadable(path, error, "the manifest of --mode=convert") from error
     if not isinstance(content, dict):
         raise FileError(path, "no manifest of --mode=convert")
     return content

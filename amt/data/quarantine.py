@@ -1,7 +1,6 @@
 """Samples that cannot be read: listed, replaced by others, and too many of them end the run."""
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ from amt.data.dexycb import DexYCB
 from amt.data.files import FileError
 from amt.data.images import decode
 from amt.errors import UserError
+from amt.storage import writing
 
 T = TypeVar("T")
 
@@ -43,15 +43,9 @@ class Quarantine:
             return
         self._listed.add(str(path))
         line = json.dumps({"path": str(path), "reason": reason, "sample": sample}) + "\n"
-        try:
-            # One write of a file opened for appending: lines of several processes do not mix.
-            file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            try:
-                os.write(file, line.encode())
-            finally:
-                os.close(file)
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({error.strerror}); free or change --workdir") from error
+        # One write of a file opened for appending: lines of several processes do not mix.
+        with writing(self.path), self.path.open("ab", buffering=0) as file:
+            file.write(line.encode())
 
     def entries(self) -> list[dict[str, Any]]:
         """What all processes of this run have listed, each file once."""
@@ -104,6 +98,9 @@ class Readable:
 
     def __len__(self) -> int:
         return len(self.source)
+
+    def __repr__(self) -> str:
+        return repr(self.source)
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         return self.load(i, _with_good_image)

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from amt.data import contacts, files
-from amt.data.dexycb import SIMULATED, list_sequences
+from amt.data.dexycb import COMPLETE, COUNTED, SIMULATED, Sequence, list_sequences, wrong_counts
 from amt.data.files import Calibration, FileError
 from amt.data.images import decode
+from amt.data.layout import GENERATED
 from amt.data.objects import object_surface
 from amt.data.ycb import OBJECTS
 from amt.errors import UserError
@@ -33,6 +34,7 @@ ERRORS = (
 )
 WARNINGS = (
     "labels of another hand",
+    "incomplete subject",
     "missing depth",
     "incomplete label",
     "unknown segment",
@@ -98,7 +100,12 @@ class Survey(NamedTuple):
 def survey(root: Path) -> Survey:
     """Reads meta, calibration and models. Raises: UserError for a folder without sequences."""
     report, sequences, calibration = Report(), [], Calibration(root)
-    for folder, _, _ in list_sequences(root):
+    listed = [Sequence(*found, {}) for found in list_sequences(root)]
+    if not (root / GENERATED).exists():
+        for subject, count in wrong_counts(listed).items():
+            found = f"{count} sequence folders; the splits {' and '.join(COUNTED)} count {COMPLETE}"
+            report.add("incomplete subject", root / subject, found)
+    for folder in (sequence.folder for sequence in listed):
         try:
             meta = files.read_meta(folder / "meta.yml")
         except FileError as error:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from amt.data.dexycb import DexYCB
 from amt.data.images import read_size
 from amt.data.transforms import visible_share
+from amt.errors import UserError
 from amt.geometry import cameras, procrustes
 
 REFERENCE_PX = 224  # side of the upright label box in which 2D errors are counted
@@ -52,9 +53,13 @@ def to_reference(points: Float[np.ndarray, "n 2"], box: cameras.Box) -> Float[np
 
 
 def measure(source: DexYCB, max_samples: int, margin: float, min_visible: float) -> TrainingMean:
-    """Means over up to `max_samples` samples spread over the source, of those that training learns from."""
+    """Means over up to `max_samples` samples spread over the source, of those that training learns from.
+
+    Raises `UserError` where none of them has joints in view: there is nothing to learn from.
+    """
     relative, aligned, uv, offsets = [], [], [], []
-    for i in np.unique(np.linspace(0, len(source) - 1, max_samples).round().astype(int)):
+    chosen = np.unique(np.linspace(0, len(source) - 1, max_samples).round().astype(int))
+    for i in chosen:
         sample = source[int(i)]
         image_size = read_size(sample["color"])
         if not sample["joints_valid"] or visible_share(sample["joints_2d"], image_size) < min_visible:
@@ -66,6 +71,11 @@ def measure(source: DexYCB, max_samples: int, margin: float, min_visible: float)
         uv.append(to_reference(pixels, reference_box(pixels)))
         if sample["grasped"] >= 0 and sample["object_valid"][sample["grasped"]]:
             offsets.append(sample["object_pose"][sample["grasped"]][:, 3] - joints[0])
+    if not relative:
+        raise UserError(
+            f"{source}: none of {len(chosen)} samples spread over it has joint_3d and joint_2d, {min_visible:.0%} of "
+            "them in the image (config.data.min_visible_share); expected labels to learn from"
+        )
     return TrainingMean(
         joints=np.mean(relative, 0),
         aligned_joints=np.mean(aligned, 0),

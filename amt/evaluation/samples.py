@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Shaped
 
 from amt.errors import UserError
+from amt.storage import refuse_pointer, replacing
 
 VERSION = 1  # raise it when columns change
 FILE = "evaluate_samples.npz"
@@ -105,14 +106,8 @@ class Samples:
 
     def save(self, path: Path) -> None:
         """Appears at once or not at all. Raises: UserError where it cannot be written."""
-        part = path.with_name(f".{path.name}.part")
-        try:
-            with part.open("wb") as file:
-                np.savez_compressed(file, **self._columns())
-            part.replace(path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise UserError(f"{path}: cannot be written ({error.strerror}); free or change --workdir") from error
+        with replacing(path) as part, part.open("wb") as file:
+            np.savez_compressed(file, **self._columns())
 
     def to_bytes(self) -> bytes:
         """The file's content, not compressed."""
@@ -131,6 +126,7 @@ class Samples:
 
         Raises: UserError for a file that is missing, is none, of another version, or whose columns do not fit together.
         """
+        refuse_pointer(Path(path))
         expected = f"expected the {FILE} of --mode=evaluate"
         try:
             with np.load(path) as file:

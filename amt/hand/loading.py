@@ -7,6 +7,7 @@ import numpy as np
 from amt.errors import UserError
 from amt.hand import mano_pickle, poses, skeleton
 from amt.hand.model import HandModel
+from amt.storage import refuse_pointer
 
 DEFAULT_HAND = pathlib.Path(__file__).parent / "default_hand.npz"
 EMBEDDED_HAND = "74bd885be2943e86"
@@ -41,6 +42,7 @@ def _load(path: pathlib.Path, is_left: bool) -> HandModel:
     expected = "MANO_LEFT.pkl" if is_left else "MANO_RIGHT.pkl"
     if not path.is_file():
         raise UserError(f"hand model {path}: no such file; give a .npz, {expected}, or none for the default")
+    refuse_pointer(path)
     if path.suffix not in (".npz", ".pkl"):
         raise UserError(f"hand model {path}: expected a name ending in .npz or .pkl, found {path.name!r}")
     arrays = _read_npz(path) if path.suffix == ".npz" else mano_pickle.read(path)

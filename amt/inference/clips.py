@@ -1,7 +1,6 @@
 """Videos of a data set as a policy sees them, with the lessons that go with them; kept on disk."""
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from amt.data.images import decode
 from amt.errors import UserError
 from amt.inference.observing import Observer, nearest
 from amt.models.temporal import Observation
+from amt.storage import replacing
 from amt.structs import Camera, HandClip
 from amt.training.lessons import Lesson
 
@@ -56,10 +56,9 @@ def videos(
         key.update(lesson.T_base_world.tobytes() + lesson.home.tobytes())
         path = folder / f"{sequence.parent.name}_{sequence.name}_{run.camera}_{key.hexdigest()[:12]}.npz"
         if not path.exists():
-            half = path.with_name(f".{path.name}.{os.getpid()}")  # of several processes each has its own
-            with half.open("wb") as file:
-                np.savez(file, **_see(observer, source, clip, lesson))
-            half.replace(path)
+            seen = _see(observer, source, clip, lesson)
+            with replacing(path) as part, part.open("wb") as file:
+                np.savez(file, **seen)
         kept = _read(path)
         report(1)
         if kept["valid"].any():

@@ -13,6 +13,7 @@ import numpy as np
 
 from amt.errors import UserError
 from amt.models import weights
+from amt.storage import refuse_pointer
 
 CONFIG, FILE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 MODEL_TYPES = ("dinov2", "dinov2_with_registers")
@@ -141,6 +142,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    refuse_pointer(path)
     try:
         content = json.loads(path.read_text())
     except (ValueError, OSError) as error:

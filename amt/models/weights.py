@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from amt.errors import UserError
 from amt.hand import EMBEDDED_HAND, HandModel
+from amt.storage import refuse_pointer, replacing
 
 EMBEDDED = Path(__file__).parent / "assets" / "demo.safetensors"
 READ_BY_VMT = ("num_object_queries", "num_contact_queries", "num_classes", "object_head_dim")  # of the section model
@@ -74,13 +75,11 @@ def save(
 
 def write(path: Path, flat: dict[str, np.ndarray], about: Mapping[str, Any]) -> None:
     """A safetensors file with JSON in its metadata, at once or not at all. Raises `UserError` on a full disk."""
-    part = path.with_name(f".{path.name}.part")
     try:
-        save_file(flat, part, metadata={k: json.dumps(v) for k, v in about.items()})
+        with replacing(path) as part:
+            save_file(flat, part, metadata={k: json.dumps(v) for k, v in about.items()})
     except SafetensorError as error:
-        part.unlink(missing_ok=True)
         raise UserError(f"weights {path}: cannot be written ({error}); make room and run it again") from error
-    part.replace(path)
 
 
 def load(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -127,10 +126,12 @@ def contacts_taught(path: Path) -> bool:
 def read(path: Path, expected: str, about: Sequence[str] = ()) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Float32 tensors of a safetensors file, and the JSON in its metadata that `about` names.
 
-    Raises `UserError` for a file that is missing, damaged or without this metadata; `expected` says what it should be.
+    Raises `UserError` for a file that is missing, a Git LFS pointer, damaged or without this metadata, and for tensors
+    that are not finite; `expected` says what it should be.
     """
     if not path.is_file():
         raise UserError(f"weights {path}: no such file; expected {expected}")
+    refuse_pointer(path)
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -139,6 +140,11 @@ def read(path: Path, expected: str, about: Sequence[str] = ()) -> tuple[dict[str
         raise UserError(f"weights {path}: not a readable safetensors file ({error})") from error
     if missing := [k for k in about if k not in metadata]:
         raise UserError(f"weights {path}: no {' and '.join(missing)} in its metadata; expected {expected}")
+    counts = {k: x.size - np.count_nonzero(np.isfinite(x)) for k, x in flat.items()}
+    if bad := {k: n for k, n in counts.items() if n}:
+        shown = ", ".join(f"{k} has {n} of {flat[k].size}" for k, n in list(bad.items())[:4])
+        more = f" and {len(bad) - 4} more tensors" if len(bad) > 4 else ""
+        raise UserError(f"weights {path}: values that are not finite: {shown}{more}; it is of no use, take another")
     return flat, {k: json.loads(metadata[k]) for k in about}
 
 

@@ -1,8 +1,8 @@
 """What every mode needs: a checked work directory, progress, figures on the screen and on the disk."""
 
+import contextlib
 import json
 import math
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +15,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from amt.errors import UserError
+from amt.storage import only_run, write_whole
 
 TTY_PERIOD = 0.1  # seconds between updates of the one line on a terminal
 LINE_PERIOD = 5.0  # seconds between lines in a log
@@ -37,6 +38,31 @@ def check_workdir(path: str | Path) -> Path:
             f"--workdir={path}: cannot write there ({error.strerror or error}); choose another directory"
         ) from error
     return folder
+
+
+@contextlib.contextmanager
+def hold_workdir(folder: Path, first: bool = True, several: bool = False) -> Iterator[None]:
+    """The work directory for this run alone; where it is of `several` processes the `first` one holds it for all.
+
+    Raises: UserError, in every process, where another run holds it.
+    """
+    with contextlib.ExitStack() as stack:
+        refused = None
+        if first:
+            try:
+                stack.enter_context(only_run(folder))
+            except UserError as error:
+                refused = error
+        if _told(refused is not None) if several else refused:
+            raise refused or UserError(f"{folder}: another run works there; the first process says more")
+        yield
+
+
+def _told(flag: bool) -> bool:
+    """What the first process says."""
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.broadcast_one_to_all(np.bool_(flag)))
 
 
 def code_version() -> dict[str, str | None]:
@@ -78,14 +104,7 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> Path:
     Raises: UserError if the file cannot be written.
     """
     path = Path(path)
-    text = json.dumps(plain(content), indent=2, allow_nan=False) + "\n"
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); free or change --workdir") from error
+    write_whole(path, json.dumps(plain(content), indent=2, allow_nan=False) + "\n")
     return path
 
 

@@ -5,6 +5,7 @@ scores of such a file, whoever wrote it.
 """
 
 import contextlib
+import sys
 import time
 from pathlib import Path
 
@@ -99,10 +100,21 @@ def run(config, workdir: Path, input: str | None) -> dict:
     for name in files.values():
         figures |= {f"official_{k}": v for k, v in _score(workdir / name, source, config.eval.vsd).items()}
     figures |= {"weights": path.name, "evaluate_s": time.monotonic() - start}
+    figures = _said(figures, source)
     if config.eval.report and jax.process_index() == 0:
         report = (samples, source, TrainingMean.from_json(mean), figures, comparison, str(config), hand)
         write_evaluation_report(workdir, *report)
     return figures
+
+
+def _said(figures: dict, source: DexYCB) -> dict:
+    """The figures and intervals that some label says something of; how many others there are is printed."""
+    known = {name: x for name, x in figures.items() if not (isinstance(x, float) and np.isnan(x))}
+    unknown = [name for name in figures if name not in known]
+    if unknown and jax.process_index() == 0:
+        some = ", ".join(unknown[:3]) + " ..." * (len(unknown) > 3)
+        print(f"{source}: {len(unknown)} figures are left out, no frame has what they need: {some}", file=sys.stderr)
+    return known | {"intervals": {name: x for name, x in known["intervals"].items() if name in known}}
 
 
 def _attention(predictor: Predictor, source: DexYCB, samples: Samples) -> dict[str, float]:

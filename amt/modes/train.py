@@ -84,13 +84,17 @@ def run(config, workdir: Path, input: str | None) -> dict:
     left_out = check_labels(source, hand)
     transforms = transform_config(config, "all" if model.finder else "perception")
     quarantine = Quarantine(workdir, jax.process_index())
+    val = open_mixed(roots, config.data.split, "val", HandIds.of(hand))
+    held_out = list(eval_batches(val, transforms, config.eval.batch_size, VALIDATION_SAMPLES, quarantine))
+    if not any((batch.joints_valid & real).any() for batch, real in held_out):
+        raise UserError(f"{val}: no joints in view in any of the samples that validation looks at; expected some")
+    readable = Readable(source, quarantine)
+    mean = baseline.measure(readable, MEAN_SAMPLES, transforms.crop_margin, transforms.min_visible_share)
     mesh = sharding.make_mesh(**config.mesh)
     config = _planned(config, mesh, workdir)
     hand = jax.tree.map(jnp.asarray, hand)
     params, fresh = first_params(config, model, hand, backbone)
     made = learning(config, mesh, model, source, hand, params, quarantine)
-    val = open_mixed(roots, config.data.split, "val", HandIds.of(hand))
-    held_out = list(eval_batches(val, transforms, config.eval.batch_size, VALIDATION_SAMPLES, quarantine))
     if (start := config.train.start_from) and weights.hand_fingerprint(weights.resolve(start)) != hand.fingerprint:
         print(f"{start}: trained with another hand model; pose and shape change their meaning", file=sys.stderr)
     if fresh:
@@ -100,9 +104,6 @@ def run(config, workdir: Path, input: str | None) -> dict:
     start = time.monotonic()
     validate, draw = validation(model, perceive, held_out), pictures(perceive, held_out)
     state, scores, averaged = learn(config, workdir, settings, made, validate, draw)
-    mean = baseline.measure(
-        Readable(source, quarantine), MEAN_SAMPLES, transforms.crop_margin, transforms.min_visible_share
-    )
     if jax.process_index() == 0:
         weights.save(workdir / "weights.safetensors", averaged, settings, mean.to_json(), taught, hand=hand.fingerprint)
     return {

@@ -6,15 +6,16 @@ when all of this is written, so a run that is killed leaves whole checkpoints on
 before Orbax reads it.
 """
 
-import asyncio
 import contextlib
 import errno
 import json
 import logging
 import shutil
 import sys
+import threading
+import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
-from orbax.checkpoint.path import atomicity
 
 from amt.errors import UserError
 from amt.models import sigma_reparam
 from amt.models.sigma_reparam import Spectral
 from amt.models.weights import check_architecture
+from amt.storage import POINTER_HINT, is_pointer
 from amt.training.sharding import path_name
 from amt.training.step import TrainState
 
@@ -57,12 +58,15 @@ class Checkpoints:
                 "choose another --workdir, or remove them to begin again"
             )
         self.folder, self.about = folder, dict(about)
-        self.kept = _Kept(keep)
+        self._best: tuple[int, float] | None = None
+        self._silence = contextlib.ExitStack()
+        self._saving = NONE  # the step that is being written
+        self._policy = checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(keep)])
         options = ocp.CheckpointManagerOptions(
             step_prefix=PREFIX,
-            preservation_policy=self.kept,
-            temporary_path_class=_Sealed,
+            preservation_policy=self._policy,
             cleanup_tmp_directories=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
         )
         with self._failures():
             folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +75,7 @@ class Checkpoints:
     @property
     def best(self) -> tuple[int, float] | None:
         """The step of the lowest score among the checkpoints of this run, and the score."""
-        return self.kept.best
+        return self._best
 
     def save(
         self,
@@ -89,7 +93,7 @@ class Checkpoints:
         if self.manager.latest_step() == step:
             return
         if score is not None and np.isfinite(score) and (self.best is None or score < self.best[1]):
-            self.kept.best = (step, float(score))
+            self._keep_best((step, float(score)))
         about = {**self.about, "state": _shapes(state), "best": self.best, "progress": dict(progress or {})}
         parts = {
             "state": ocp.args.StandardSave(state),
@@ -97,6 +101,8 @@ class Checkpoints:
             "about": ocp.args.JsonSave(about),
         }
         with self._failures():
+            self.manager.wait_until_finished()
+            self._saving = step
             self.manager.save(step, args=ocp.args.Composite(**parts))
 
     def restore(
@@ -118,7 +124,7 @@ class Checkpoints:
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
         parts = {"state": ocp.args.StandardRestore(like), "data": grain.PyGrainCheckpointRestore(iterator)}
         restored = self.manager.restore(step, args=ocp.args.Composite(**parts)).state
-        self.kept.best = tuple(found["best"]) if found["best"] else None
+        self._keep_best(tuple(found["best"]) if found["best"] else None)
         return _owned(restored), found["progress"]
 
     def check(self) -> None:
@@ -128,16 +134,23 @@ class Checkpoints:
                 self.manager.wait_until_finished()
 
     def __enter__(self) -> "Checkpoints":
-        logging.getLogger("absl").addFilter(_not_orbax)
+        self._silence = _silence()
         return self
 
     def __exit__(self, *_) -> None:
-        try:
+        with self._silence:
             with self._failures():
                 self.manager.wait_until_finished()
             self.manager.close()
-        finally:
-            logging.getLogger("absl").removeFilter(_not_orbax)
+
+    def _keep_best(self, best: tuple[int, float] | None) -> None:
+        self._best = best
+        self._policy.policies[1:] = [checkpoint_managers.CustomSteps([best[0]])] if best else []
+
+    def _seal(self) -> None:
+        """Orbax calls it in the first process when a checkpoint is written and has not got its name yet."""
+        name = f"{PREFIX}_{self._saving}"
+        _seal(next(self.folder.glob(f"{name}.*"), self.folder / name))
 
     def _usable_step(self) -> int | None:
         """Decided by the first process, which also moves damaged checkpoints away."""
@@ -164,6 +177,10 @@ class Checkpoints:
         except Exception as error:
             if (reason := _disk_failure(error)) is None:
                 raise
+            for thread in threading.enumerate():  # of other arrays, which write on after the first error
+                if type(thread).__module__.startswith("orbax."):
+                    threading.Thread.join(thread)  # theirs would raise its error
+            self._silence.pop_all()  # for good: TensorStore's own threads cannot be waited for
             steps = found_steps(self.folder)
             kept = f"step {steps[0]} is the newest one that is whole" if steps else "none is saved yet"
             raise UserError(
@@ -200,6 +217,8 @@ def found_steps(folder: Path) -> list[int]:
 
 def find_damage(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint's files; None where sizes and checksums are those that were written."""
+    if is_pointer(checkpoint / SEAL):
+        return f"{SEAL} is {POINTER_HINT}"
     try:
         files = {checkpoint / name: tuple(seal) for name, seal in json.loads((checkpoint / SEAL).read_text()).items()}
     except OSError:
@@ -209,6 +228,8 @@ def find_damage(checkpoint: Path) -> str | None:
     for path, (size, _) in files.items():
         if not path.is_file():
             return f"{path.relative_to(checkpoint)} is missing"
+        if is_pointer(path):
+            return f"{path.relative_to(checkpoint)} is {POINTER_HINT}"
         if path.stat().st_size != size:
             return f"{path.relative_to(checkpoint)} has {path.stat().st_size} bytes instead of {size}"
     for path, (_, checksum) in files.items():
@@ -246,32 +267,31 @@ def load_averaged(folder: Path, step: int | None = None) -> tuple[dict[str, Any]
     return sigma_reparam.fold(read["ema"], Spectral(**read["spectral"]))[0], read_about(folder, step)
 
 
-class _Kept:
-    """Which checkpoints stay: the newest `count`, and the best one. An Orbax PreservationPolicy."""
+def _silence() -> contextlib.ExitStack:
+    """Keeps back, until it is closed, what else is printed of an error that the main thread raises: Orbax's threads log
+    their tracebacks, TensorStore's call back into the event loop that Orbax has closed at the first error, and asyncio
+    and Python miss who waits for what that had still to do.
+    """
+    stack, report = contextlib.ExitStack(), sys.unraisablehook
 
-    def __init__(self, count: int):
-        self.count = count
-        self.best: tuple[int, float] | None = None
+    def report_others(unraisable) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            report(unraisable)
 
-    def should_preserve(
-        self, checkpoints: Sequence[checkpoint_managers.PolicyCheckpointInfo], *, context: Any
-    ) -> list[bool]:
-        first = len(checkpoints) - self.count
-        return [i >= first or (self.best is not None and c.step == self.best[0]) for i, c in enumerate(checkpoints)]
-
-
-class _Sealed(atomicity.AtomicRenameTemporaryPath):
-    """A checkpoint that gets its `files.json` before its name."""
-
-    async def finalize(self) -> None:
-        if self.get_final().name.startswith(f"{PREFIX}_"):  # the items inside have a temporary path each, too
-            await asyncio.to_thread(_seal, Path(self.get()))
-        await super().finalize()
+    for log in (logging.getLogger("absl"), logging.getLogger("asyncio")):
+        log.addFilter(_not_orbax)
+        stack.callback(log.removeFilter, _not_orbax)
+    sys.unraisablehook = report_others
+    stack.callback(setattr, sys, "unraisablehook", report)
+    stack.enter_context(warnings.catch_warnings())
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+    return stack
 
 
 def _not_orbax(record: logging.LogRecord) -> bool:
-    """Its threads log the traceback of an error that the main thread raises, too."""
-    return f"{Path('orbax', 'checkpoint')}" not in record.pathname
+    if record.exc_info and _disk_failure(record.exc_info[1]):
+        return False
+    return f"{Path('orbax', 'checkpoint')}" not in record.pathname + record.getMessage()
 
 
 def _seal(checkpoint: Path) -> None:

@@ -4,7 +4,6 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import multiprocessing
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from amt.data.dexycb import DexYCB
 from amt.data.scene_objects import scene_object
 from amt.errors import UserError
 from amt.robot import SceneObject
+from amt.storage import replacing
 from amt.training import teacher
 
 VERSION = 2  # of what a lesson holds
@@ -129,10 +129,8 @@ def lessons(
 
 def _make(source: DexYCB, clip: range, path: Path) -> None:
     lesson = teach(demonstration(recording(source, clip)))
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    with half.open("wb") as file:
+    with replacing(path) as part, part.open("wb") as file:
         np.savez_compressed(file, **dataclasses.asdict(lesson))
-    half.replace(path)
 
 
 def _key(source: DexYCB, sequence: int) -> str:

@@ -4,7 +4,7 @@ import csv
 import functools
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from amt.errors import UserError
+from amt.storage import write_whole, writing
 from amt.training.health import Health
 from amt.training.step import SKIPPED
 
@@ -38,28 +39,30 @@ def open_writers(workdir: Path, wandb_project: str, settings: Mapping[str, Any],
     $WANDB_MODE says online. Raises `UserError` where it is asked for and not installed.
     """
     if jax.process_index():
-        return Writers()
+        return Writers(workdir)
     wandb = [_open_wandb(workdir, wandb_project, settings)] if wandb_project else []
-    return Writers(Files(workdir, first), TensorBoard(workdir / "tensorboard", first), *wandb)
+    return Writers(workdir, Files(workdir, first), TensorBoard(workdir / "tensorboard", first), *wandb)
 
 
 class Writers:
-    """Several as one."""
+    """Several as one, which write below `folder`. Raises `UserError` where the disk does not take it."""
 
-    def __init__(self, *writers: Writer):
-        self.writers = writers
+    def __init__(self, folder: Path, *writers: Writer):
+        self.folder, self.writers = folder, writers
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        for writer in self.writers:
-            writer.write_scalars(step, scalars)
+        self._each(lambda writer: writer.write_scalars(step, scalars))
 
     def write_image(self, step: int, image: Image) -> None:
-        for writer in self.writers:
-            writer.write_image(step, image)
+        self._each(lambda writer: writer.write_image(step, image))
 
     def close(self) -> None:
+        self._each(lambda writer: writer.close())
+
+    def _each(self, call: Callable[[Writer], None]) -> None:
         for writer in self.writers:
-            writer.close()
+            with writing(self.folder):
+                call(writer)
 
 
 class Files:
@@ -74,9 +77,7 @@ class Files:
             return
         head, *lines = self.table.read_text().splitlines(keepends=True) or [""]
         rows = [line for line in lines if line.endswith("\n") and int(line.split(",")[0]) <= first]
-        part = self.table.with_name(f".{self.table.name}.part")
-        part.write_text(head + "".join(rows))
-        part.replace(self.table)
+        write_whole(self.table, head + "".join(rows))
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         new = not self.table.exists()
@@ -96,29 +97,48 @@ class Files:
 
 
 class TensorBoard:
-    """Event files, read by `tensorboard --logdir=FOLDER`; what an earlier run wrote beyond `first` is not shown."""
+    """Event files, read by `tensorboard --logdir=FOLDER`; what an earlier run wrote beyond `first` is not shown.
+
+    Written as it comes: tensorboardX's SummaryWriter does so in a thread, and waits for ever for one that a full disk
+    has ended.
+    """
 
     def __init__(self, folder: Path, first: int = 0):
         self.folder, self.first = folder, first
 
     @functools.cached_property
-    def writer(self) -> Any:
+    def events(self) -> Any:
         """Made by the first line: importing it takes seconds, in which the device works."""
-        from tensorboardX import SummaryWriter
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+        self.folder.mkdir(parents=True, exist_ok=True)
         # By its own name a file of the same second is written over.
-        return SummaryWriter(str(self.folder), purge_step=self.first + 1, filename_suffix=f".{time.time_ns()}")
+        events = EventsWriter(str(self.folder / "events"), f".{time.time_ns()}")
+        log = SessionLog(status=SessionLog.START)  # of which TensorBoard leaves out later steps of earlier files
+        events.write_event(Event(wall_time=time.time(), step=self.first + 1, session_log=log))
+        return events
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        for name, value in scalars.items():
-            self.writer.add_scalar(name, value, step)
+        from tensorboardX.summary import scalar
+
+        self._write(step, *(scalar(name, value) for name, value in scalars.items()))
 
     def write_image(self, step: int, image: Image) -> None:
-        self.writer.add_image("validation", image, step, dataformats="HWC")
+        from tensorboardX.summary import image as picture
+
+        self._write(step, picture("validation", image, dataformats="HWC"))
+
+    def _write(self, step: int, *summaries: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        for summary in summaries:
+            self.events.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+        self.events.flush()
 
     def close(self) -> None:
-        if "writer" in vars(self):
-            self.writer.close()
+        if "events" in vars(self):
+            self.events.close()
 
 
 class Wandb:

@@ -6,8 +6,9 @@ import yaml
 from scipy.spatial.transform import Rotation
 
 SERIALS = ["836212060125", "839512060362", "932122061900"]
-SUBJECTS = ["20200709-subject-01", "20200813-subject-02", "20200820-subject-03"]
+SUBJECTS = ["20250709-subject-01", "20250813-subject-02", "20250820-subject-03"]  # not DexYCB's: those have 100 each
 NUM_FRAMES, NUM_SEQUENCES = 3, 5
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21465c\nsize 1217522888\n"  # of Git LFS
 
 
 def labels(subject: int, sequence: int, camera: int, frame: int) -> dict:
@@ -102,3 +103,8 @@ def first(root, name: str):
 def cut(path):
     """Loses the end of a file."""
     path.write_bytes(path.read_bytes()[:-100])
+
+
+def contents(root) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}

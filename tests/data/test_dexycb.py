@@ -15,7 +15,7 @@ import yaml
 from amt.data import dexycb, files
 from amt.data.dexycb import DexYCB, find_root, make_runs, part_of
 from amt.errors import UserError
-from tests.data.layout import NUM_FRAMES, SUBJECTS, change_arrays, cut, first, labels, save, write
+from tests.data.layout import NUM_FRAMES, POINTER, SUBJECTS, change_arrays, cut, first, labels, save, write
 
 
 @pytest.fixture(scope="module")
@@ -275,3 +275,57 @@ def test_threads_read_arrays_one_after_the_other(tmp_path, monkeypatch):
     with ThreadPoolExecutor(4) as pool:
         read = list(pool.map(lambda _: files.read_arrays(tmp_path / "a.npz", ("x",))["x"].sum(), range(8)))
     assert read == [3] * 8 and max(most) == 1
+
+
+@pytest.fixture
+def official(tmp_path):
+    """A subject by DexYCB's name with its 100 folders, of which the second, the fifth and the sixth hold something."""
+    root, name = tmp_path / "official", "20200709-subject-01"
+    write(root, [name], 3, 1)
+    for q, place in enumerate((2, 5, 6)):
+        (root / name / f"20200709_14145{q}").rename(root / name / f"20200709_{100000 + place}")
+    for place in set(range(1, 101)) - {2, 5, 6}:
+        (root / name / f"20200709_{100000 + place}").mkdir()
+    return root
+
+
+def names(source) -> list[int]:
+    """The numbers in the names of the sequences of a part."""
+    return sorted({int(source.sequences[run.sequence].folder.name[-2:]) for run in source.runs})
+
+
+def test_a_missing_sequence_never_moves_others_into_another_part(official):
+    """s0 holds out every fifth of the 100; s1 and s2 do not count them."""
+    assert names(DexYCB(official, "s0", "train")) == [2, 6] and names(DexYCB(official, "s0", "val")) == [5]
+    shutil.rmtree(official / "20200709-subject-01" / "20200709_100001")
+    for split in ("s0", "s3"):
+        with pytest.raises(
+            UserError, match=rf"20200709-subject-01 has 99 sequence folders; split {split} counts 100 of"
+        ):
+            DexYCB(official, split, "train")
+    for split, part in (("s0", "all"), ("s1", "train"), ("s2", "train")):
+        assert names(DexYCB(official, split, part)) == [2, 5, 6]
+    (official / "20200709-subject-01").rename(official / "20250709-subject-01")  # a lab's own recordings
+    assert names(DexYCB(official, "s0", "val")) == [6]
+
+
+def test_a_generated_sequence_keeps_its_place_by_its_name(official):
+    """Five of each of two subjects; those that are missing are not written yet."""
+    (official / "generator.json").write_text('{"num_sequences": 10, "num_subjects": 2}')
+    for folder in (official / "20200709-subject-01").iterdir():
+        place = int(folder.name[-2:])
+        folder.rename(folder.with_name(f"20200709_{place - 2:06d}")) if place in (2, 5, 6) else folder.rmdir()
+    assert [s.index for s in DexYCB(official, part="all").sequences] == [0, 3, 4]
+    assert names(DexYCB(official, "s0", "val")) == [4]
+    (official / "20200709-subject-01").rename(official / "20200813-subject-02")
+    (official / "20200813-subject-02/20200709_000000").rename(official / "20200813-subject-02/20200813_000007")
+    shutil.rmtree(official / "20200813-subject-02/20200709_000003")
+    shutil.rmtree(official / "20200813-subject-02/20200709_000004")
+    assert [(s.subject, s.index) for s in DexYCB(official, part="all").sequences] == [(1, 2)]
+
+
+@pytest.mark.parametrize("name", ["color_000000.jpg", "labels_000000.npz", "meta.yml", "extrinsics.yml"])
+def test_a_git_lfs_pointer_is_called_one(fresh, name):
+    first(fresh, name).write_text(POINTER)
+    with pytest.raises(files.FileError, match=rf"{name}: a Git LFS pointer, not the file: run `git lfs pull`"):
+        DexYCB(fresh)[0]

@@ -24,10 +24,7 @@ from amt.geometry.primitives import signed_distance
 from amt.robot.render import find_backend
 
 from .conftest import TINY
-
-
-def contents(root):
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+from .layout import POINTER, contents
 
 
 def posed(hand, sample):
@@ -108,6 +105,10 @@ def test_a_machine_that_cannot_render_is_told_what_to_install(tmp_path, monkeypa
 def test_a_missing_folder_of_photographs_is_named(tmp_path, generated):
     config = dataclasses.replace(TINY, photographs=str(tmp_path / "nothing"))
     with pytest.raises(UserError, match="config.generate.photographs: .*nothing is not a folder"):
+        next(generate(config, tmp_path / "data", 0))
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "nothing" / "a.jpg").write_text(POINTER)
+    with pytest.raises(UserError, match=r"a\.jpg: a Git LFS pointer, not the file"):
         next(generate(config, tmp_path / "data", 0))
 
 

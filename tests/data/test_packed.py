@@ -13,7 +13,7 @@ from amt.data.packed import MANIFEST, PLAN, Packed, make_plan, open_source, pack
 from amt.data.quarantine import Quarantine
 from amt.data.windows import Windows
 from amt.errors import UserError
-from tests.data.layout import SUBJECTS, cut, write
+from tests.data.layout import POINTER, SUBJECTS, cut, write
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +143,10 @@ def test_damaged_shards_are_named(packed, tmp_path):
     shard.unlink()
     with pytest.raises(UserError, match=f"{shard.name}: not there"):
         open_source(folder, "s0", "all")
+    folder, shard = copy("pointer")
+    shard.write_text(POINTER)
+    with pytest.raises(UserError, match=f"{shard.name}: a Git LFS pointer, not the file: run `git lfs pull`"):
+        open_source(folder, "s0", "all")
     folder, shard = copy("cut")
     shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
     with pytest.raises(UserError, match="convert the data set anew"):
@@ -170,3 +174,16 @@ def test_damaged_shards_are_named(packed, tmp_path):
         except FileError as error:
             broken += error.path == str(shard)
     assert broken
+
+
+def test_missing_sequences_are_counted_as_in_the_tree(tmp_path):
+    """By what the set was when it was packed."""
+    write(tmp_path / "tree", ["20200709-subject-01"], 2, 1)
+    assert convert(tmp_path / "tree", tmp_path / "packed") == 0
+    with pytest.raises(UserError, match="20200709-subject-01 has 2 sequence folders; split s0 counts 100"):
+        Packed(tmp_path / "packed", "s0", "train")
+    assert len(Packed(tmp_path / "packed", "s0", "all")) == 2 * 3
+    manifest = json.loads((tmp_path / "packed" / MANIFEST).read_text())
+    assert manifest.pop("generated") is False
+    (tmp_path / "packed" / MANIFEST).write_text(json.dumps(manifest | {"generated": True}))
+    assert len(Packed(tmp_path / "packed", "s0", "train")) == 2 * 3

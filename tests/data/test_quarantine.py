@@ -111,10 +111,10 @@ def test_a_file_that_vanishes_in_mid_epoch(root, workdir):
 
 
 def test_an_empty_sequence_is_listed(root, workdir):
-    change(root / SUBJECTS[0] / "20200709_141450" / "meta.yml", num_frames=0)
+    change(root / SUBJECTS[0] / "20250709_141450" / "meta.yml", num_frames=0)
     iterator = train_iterator(DexYCB(root, *SPLIT), CONFIG, 4, 0, 0, Quarantine(workdir))
     assert len(next(iterator).image) == 4
-    assert listed(workdir) == {str(root / SUBJECTS[0] / "20200709_141450"): "a sequence without frames"}
+    assert listed(workdir) == {str(root / SUBJECTS[0] / "20250709_141450"): "a sequence without frames"}
 
 
 @pytest.mark.slow

@@ -162,8 +162,8 @@ def intrinsics(root):
         ("broken file", "mano.yml", lambda root: save(first(root, "mano.yml"), {"betas": [float("nan")] * 10})),
         ("unreadable image", COLOR, lambda root: cut(first(root, COLOR))),
         ("unreadable image", "depth", lambda root: cut(first(root, "aligned_depth_to_color_000000.png"))),
-        ("empty sequence", "20200709_141451", empty_folder),
-        ("empty sequence", "20200709_141450", meta(num_frames=0)),
+        ("empty sequence", "20250709_141451", empty_folder),
+        ("empty sequence", "20250709_141450", meta(num_frames=0)),
         ("wrong meta", "ycb_grasp_ind is 2", meta(ycb_grasp_ind=2)),
         ("wrong meta", "22", meta(ycb_ids=[4, 22])),
         ("wrong meta", "mano_sides", meta(mano_sides=["both"])),
@@ -251,3 +251,13 @@ def test_processes_find_the_same(root):
 def test_a_folder_without_sequences(tmp_path):
     with pytest.raises(UserError, match="no sequences"):
         survey(tmp_path)
+
+
+def test_a_subject_of_dexycb_without_all_its_sequences_is_a_warning(root):
+    (root / SUBJECTS[0]).rename(root / "20200709-subject-01")
+    report = check(root)
+    assert report.counts == {"incomplete subject": 1} and report.count(WARNINGS) == 1
+    (line,) = report.first["incomplete subject"]
+    assert line.endswith("20200709-subject-01: 2 sequence folders; the splits s0 and s3 count 100")
+    (root / "generator.json").write_text("{}")
+    assert check(root).counts == {}

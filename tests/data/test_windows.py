@@ -14,7 +14,7 @@ def root(tmp_path_factory):
     """Two sequences of 7 and 3 frames, seen by 3 cameras."""
     root = tmp_path_factory.mktemp("windows")
     write(root, SUBJECTS[:1], 2, 7)
-    change(root / SUBJECTS[0] / "20200709_141451" / "meta.yml", num_frames=3)
+    change(root / SUBJECTS[0] / "20250709_141451" / "meta.yml", num_frames=3)
     return root
 
 

@@ -329,3 +329,10 @@ def mano_names():
         "hands_components",
         "flexion_axes",
     )
+
+
+@pytest.mark.parametrize("name", ["hand.npz", "MANO_RIGHT.pkl"])
+def test_a_git_lfs_pointer_is_called_one(name, tmp_path):
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 3821356\n")
+    with pytest.raises(UserError, match=f"{name}: a Git LFS pointer, not the file: run `git lfs pull`"):
+        amt.hand.load(tmp_path / name)

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 import launch
 from amt.errors import UserError
 from amt.models import dinov2
+from tests.data.layout import POINTER
 from tests.models import huggingface
 from tests.models.huggingface import DEPTH, WIDTH
 
@@ -116,9 +117,23 @@ def break_index(folder):
     (folder / "model.safetensors.index.json").write_text('{"weight_map": 3}')
 
 
+def point_to_weights(folder):
+    (folder / "model.safetensors").write_text(POINTER)
+
+
+def spoil_weights(folder):
+    tensors = load_file(folder / "model.safetensors")
+    key = "encoder.layer.0.norm1.bias"
+    tensors[key] = np.array(tensors[key])
+    tensors[key][:3] = np.nan, np.inf, -np.inf
+    save_file(tensors, folder / "model.safetensors")
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
+        (point_to_weights, "model.safetensors: a Git LFS pointer, not the file: run `git lfs pull` in its repository"),
+        (spoil_weights, f"values that are not finite: encoder.layer.0.norm1.bias has 3 of {WIDTH};"),
         (remove_config, "config.json: no such file; expected a Hugging Face folder"),
         (break_config, "config.json: not readable JSON"),
         (break_config_kind, "config.json: found a list"),

@@ -49,3 +49,18 @@ def test_out_of_the_device_cache_and_stopped_it_ends_the_same(root, tmp_path):
     whole, resumed = (weights.load(tmp_path / name / "weights.safetensors")[0] for name in ("whole", "resumed"))
     for a, b in zip(*map(jax.tree.leaves, (whole, resumed)), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-3, rtol=2e-3)  # saved in half precision
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("free", [40, 1200])  # kB: not even the figures, not one checkpoint
+def test_a_full_disk_ends_training_in_one_line(free, root, small_disk):
+    (small_disk / "other").write_bytes(bytes((3072 - free) << 10))
+    command = [sys.executable, "launch.py", "--mode=train", "--config=configs/demo.py:tiny"]
+    command += [f"--workdir={small_disk / 'run'}", f"--config.data.root={root}"]
+    command += ["--config.train.component=finder", "--config.train.checkpoint_every=1"]
+    one_device = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    folder = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=folder, env=one_device, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    others = [line for line in done.stderr.splitlines() if " steps  " not in line]  # than progress
+    assert len(others) == 1 and others[0].startswith("error: ") and "(No space left on device)" in others[0]

@@ -1,8 +1,10 @@
 """Checkpoints hold the state and the place in the data: a run that goes on sees what it would have seen."""
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from amt.models import sigma_reparam
 from amt.training.checkpoint import Checkpoints, find_damage, found_steps, load_averaged, newest_step, read_about
 from amt.training.sharding import AXES, tree_shardings
 from amt.training.step import TrainState, create_state
-from tests.data.layout import SUBJECTS, real_labels, write
+from tests.data.layout import POINTER, SUBJECTS, real_labels, write
 from tests.samples import changed
 
 CONFIG = changed(image_size=16, frame_size=16)
@@ -142,6 +144,7 @@ DAMAGE = {
     "an empty file": lambda path: (path / "state" / "manifest.ocdbt").write_bytes(b""),
     "one other bit": lambda path: _flip(_largest(path / "state")),
     "zeros": lambda path: _largest(path).write_bytes(bytes(_largest(path).stat().st_size)),
+    "a Git LFS pointer": lambda path: _largest(path).write_text(POINTER),
     "no seal": lambda path: (path / "files.json").unlink(),
     "half a seal": lambda path: _shorten(path / "files.json"),
     "another seal": lambda path: (path / "files.json").write_text("[1, 2]"),
@@ -155,6 +158,7 @@ def test_damage_of_any_kind_is_seen_and_named(way, folder, capfd):
     assert newest_step(folder) == 4
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(f"{folder}/step_6: damaged (") and line.endswith("): skipped, trying step_4")
+    assert ("run `git lfs pull`" in line) == (way == "a Git LFS pointer")
 
 
 def test_the_one_before_a_damaged_one_is_used(folder, capfd):
@@ -242,17 +246,6 @@ def test_restored_onto_another_mesh_and_for_evaluation(shape, tmp_path):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), averaged, jax.device_get(before.averaged()))
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("a disk of 3 MB cannot be mounted: " + mounted.stderr.decode().strip())
-    yield folder
-    subprocess.run(["umount", folder], check=True)
-
-
 @pytest.mark.parametrize("later", [False, True])
 def test_a_full_disk_is_one_clear_error_and_the_last_good_one_stays(later, small_disk, caplog):
     """The second one does not fit; it is seen at the next step or, where there is none, at the end."""
@@ -278,3 +271,33 @@ def test_a_full_disk_is_one_clear_error_and_the_last_good_one_stays(later, small
         checkpoints.save(2, large(2), counter())
     assert newest_step(folder) == 2
     assert json.loads((folder / "step_2" / "files.json").read_text())
+
+
+@pytest.mark.parametrize("free", [16, 56])  # kB: files cannot be created, arrays cannot be written
+def test_a_full_disk_is_one_line_whatever_the_threads_still_say(free, small_disk):
+    """In a process of its own: threads of Orbax and TensorStore report until the interpreter ends."""
+    script = f"""
+import sys
+from pathlib import Path
+import grain.python as grain, jax, jax.numpy as jnp
+from absl import logging
+from amt.errors import UserError
+from amt.training.checkpoint import Checkpoints
+from amt.training.step import TrainState
+from amt.models import sigma_reparam
+
+logging.set_verbosity(logging.WARNING)
+params = {{str(i): jax.random.normal(jax.random.key(i), (256,)) for i in range(200)}}
+state = TrainState(jnp.int32(1), jnp.int32(0), params, params, (), sigma_reparam.EMPTY)
+disk = Path({str(small_disk)!r})
+try:
+    with Checkpoints(disk / "checkpoints", {ABOUT}) as checkpoints:
+        (disk / "other").write_bytes(bytes((3072 - {free}) << 10))
+        checkpoints.save(1, state, iter(grain.MapDataset.range(9).to_iter_dataset()))
+except UserError as error:
+    sys.exit(f"error: {{error}}")
+"""
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and "(No space left on device); none is saved yet" in line

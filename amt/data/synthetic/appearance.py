@@ -9,6 +9,7 @@ from jaxtyping import Float, Int, UInt8
 
 from amt.errors import UserError
 from amt.hand import HandModel
+from amt.storage import refuse_pointer
 
 SKIN_TONES = (
     (224, 172, 140), (235, 190, 165), (198, 140, 105), (150, 100, 72),
@@ -23,13 +24,16 @@ CHART_ORIGIN = np.array([-0.21, -0.13])  # its corner, canonical x and z in metr
 def load_photographs(folder: str) -> list[UInt8[np.ndarray, "h w 3"]]:
     """All images of a folder, RGB, read once; an empty name gives none.
 
-    Raises `UserError` where the folder is missing or holds no image of at least 120 pixels a side.
+    Raises `UserError` where the folder is missing, holds no image of at least 120 pixels a side or Git LFS pointers.
     """
     if not folder:
         return []
     if not Path(folder).is_dir():
         raise UserError(f"config.generate.photographs: {folder} is not a folder; name one that holds images, or ''")
-    images = [cv2.imread(str(p)) for p in sorted(Path(folder).iterdir()) if p.suffix in (".png", ".jpg", ".jpeg")]
+    paths = [p for p in sorted(Path(folder).iterdir()) if p.suffix in (".png", ".jpg", ".jpeg")]
+    for path in paths:
+        refuse_pointer(path)
+    images = [cv2.imread(str(path)) for path in paths]
     images = [np.ascontiguousarray(i[..., ::-1]) for i in images if i is not None and min(i.shape[:2]) >= 120]
     if not images:
         raise UserError(f"config.generate.photographs: no .png or .jpg of at least 120 px in {folder}")

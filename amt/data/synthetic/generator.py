@@ -3,6 +3,7 @@
 With simulated grasps also depth, contacts (`amt.data.synthetic.writing`) and the objects' models.
 """
 
+import contextlib
 import dataclasses
 import json
 import multiprocessing
@@ -18,9 +19,10 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from amt import hand as hand_model
-from amt.data.files import GENERATOR, read_yaml
+from amt import storage
+from amt.data.files import read_yaml
 from amt.data.hand_labels import HAND
-from amt.data.layout import SERIALS, SUBJECTS
+from amt.data.layout import GENERATED, SERIALS, SUBJECTS
 from amt.data.synthetic import appearance, crops, grasps, models, motion, physical, writing
 from amt.data.synthetic.scene import Look, Scene
 from amt.data.ycb import USED_IDS
@@ -87,11 +89,13 @@ def generate(config: GeneratorConfig, root: Path, num_workers: int) -> Iterator[
     """
     config.check()
     backend = find_backend()
-    root.mkdir(parents=True, exist_ok=True)
-    _claim(config, root)
-    _write_intrinsics(config, root)
-    if config.grasps == "physical":
-        _write_models(root)
+    with storage.writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+        _claim(config, root)
+        _remove_halves(root)
+        _write_intrinsics(config, root)
+        if config.grasps == "physical":
+            _write_models(root)
     missing = [i for i in range(config.num_sequences) if not _folder(config, root, i).exists()]
     jobs = [(config, root, i, backend) for i in missing]
     if num_workers <= 0:
@@ -136,12 +140,15 @@ def _write_models(root: Path) -> None:
 
 
 def _claim(config: GeneratorConfig, root: Path) -> None:
-    path = root / GENERATOR
+    path = root / GENERATED
     before = {"grasps": "kinematic", "objects": [], HAND: EMBEDDED_HAND}  # when there was no choice
     ours = {**dataclasses.asdict(config), "objects": list(config.objects), HAND: config.load_hand().fingerprint}
     del ours["hand_model"]  # may lie elsewhere next time
-    if path.exists():
+    try:
         theirs = before | json.loads(path.read_text())
+    except (FileNotFoundError, ValueError, TypeError):  # not begun, or cut short by a full disk
+        theirs = None
+    if theirs is not None:
         if changed := [k for k in ours if theirs.get(k) != ours[k]]:
             found = ", ".join(f"{k}={theirs.get(k)}" for k in changed)
             raise UserError(f"{root}: holds a data set generated with {found}; choose another --workdir or remove it")
@@ -149,7 +156,13 @@ def _claim(config: GeneratorConfig, root: Path) -> None:
         raise UserError(f"{root}: holds a data set that this generator did not write; choose another --workdir")
     else:
         kept = {k: v for k, v in ours.items() if before.get(k, ...) != v}
-        path.write_text(json.dumps(kept, indent=2) + "\n")
+        storage.write_whole(path, json.dumps(kept, indent=2) + "\n")
+
+
+def _remove_halves(root: Path) -> None:
+    """What a run that was killed left half-written."""
+    for half in (*root.glob("*-subject-*/.*.part"), *root.glob("calibration/*/.*.part")):
+        shutil.rmtree(half) if half.is_dir() else half.unlink()
 
 
 def _subject(config: GeneratorConfig, index: int) -> str:
@@ -179,7 +192,7 @@ def _write_intrinsics(config: GeneratorConfig, root: Path) -> None:
     for serial, K in zip(SERIALS, _intrinsics(config), strict=False):
         color = {"fx": K[0, 0], "fy": K[1, 1], "ppx": K[0, 2], "ppy": K[1, 2]}
         text = yaml.safe_dump({"color": {k: float(v) for k, v in color.items()}})
-        (folder / f"{serial}_{config.width}x{config.height}.yml").write_text(text)
+        storage.write_whole(folder / f"{serial}_{config.width}x{config.height}.yml", text)
 
 
 def sample_cameras(rng: np.random.Generator, target: Float[np.ndarray, " 3"], n: int) -> Float[np.ndarray, "n 4 4"]:
@@ -235,30 +248,30 @@ def _write_sequence(job) -> str:
 
     folder = _folder(config, root, index)
     aside = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    for serial in serials:
-        (aside / serial).mkdir(parents=True)
-    for n in range(config.num_frames):
-        scene.pose(
-            played.vertices[n],
-            played.global_orient[n],
-            played.wrist[n],
-            played.object_R[n],
-            played.object_t[n],
-            R_hand_forearm,
-        )
-        for c, serial in enumerate(serials):
-            rgb, seg = scene.render(c, T_world_camera[c])
-            jpeg = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-            (aside / serial / f"color_{n:06d}.jpg").write_bytes(jpeg.tobytes())
-            labels = writing.labels(hand, betas, played, n, K[c], T_world_camera[c])
-            np.savez_compressed(aside / serial / f"labels_{n:06d}.npz", seg=seg, **labels)
-            if simulated:
-                writing.write_depth(aside / serial / f"aligned_depth_to_color_{n:06d}.png", scene.depth())
-                writing.write_contacts(aside / serial / f"contacts_{n:06d}.npz", played, n, T_world_camera[c])
-    scene.close()
-    writing.write_meta(aside, subject, folder.name, played, serials, hand.fingerprint)
-    writing.write_calibration(root, subject, folder.name, serials, T_world_camera, betas, played)
-    writing.write_world_poses(aside, hand, betas, played)
-    aside.rename(folder)
+    with contextlib.closing(scene), contextlib.ExitStack() as last, storage.writing(folder):
+        last.callback(shutil.rmtree, aside, ignore_errors=True)
+        for serial in serials:
+            (aside / serial).mkdir(parents=True)
+        for n in range(config.num_frames):
+            scene.pose(
+                played.vertices[n],
+                played.global_orient[n],
+                played.wrist[n],
+                played.object_R[n],
+                played.object_t[n],
+                R_hand_forearm,
+            )
+            for c, serial in enumerate(serials):
+                rgb, seg = scene.render(c, T_world_camera[c])
+                jpeg = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+                (aside / serial / f"color_{n:06d}.jpg").write_bytes(jpeg.tobytes())
+                labels = writing.labels(hand, betas, played, n, K[c], T_world_camera[c])
+                np.savez_compressed(aside / serial / f"labels_{n:06d}.npz", seg=seg, **labels)
+                if simulated:
+                    writing.write_depth(aside / serial / f"aligned_depth_to_color_{n:06d}.png", scene.depth())
+                    writing.write_contacts(aside / serial / f"contacts_{n:06d}.npz", played, n, T_world_camera[c])
+        writing.write_meta(aside, subject, folder.name, played, serials, hand.fingerprint)
+        writing.write_calibration(root, subject, folder.name, serials, T_world_camera, betas, played)
+        writing.write_world_poses(aside, hand, betas, played)
+        aside.rename(folder)
     return folder.name

@@ -11,7 +11,6 @@ A bare hand has `bare_hand: true` in its `meta.yml`. DexYCB's toolkit knows no s
 never shows, the last of `ycb_ids`, without a pose in any label.
 """
 
-import os
 from pathlib import Path
 
 import cv2
@@ -25,6 +24,7 @@ from amt.data.hand_labels import HAND
 from amt.data.synthetic import simulation
 from amt.data.ycb import OBJECTS, UNUSED_ID
 from amt.geometry import cameras
+from amt.storage import write_whole
 
 MIRROR = np.array([-1.0, 1.0, 1.0])  # the left model is the right one, mirrored in x
 
@@ -93,13 +93,10 @@ def write_calibration(root, subject, name, serials, T_world_camera, betas, playe
     extrinsics = {s: [float(x) for x in T[:3].ravel()] for s, T in zip(serials, T_world_camera, strict=True)}
     extrinsics["apriltag"] = [float(x) for x in np.eye(4)[:3].ravel()]
     text = yaml.safe_dump({"master": serials[0], "extrinsics": extrinsics})
-    (folder / "extrinsics.yml").write_text(text)
+    write_whole(folder / "extrinsics.yml", text)
     folder = root / "calibration" / f"mano_{hand_name(subject, name, played)}"
     folder.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump({"betas": [float(b) for b in betas]})
-    part = folder / f".mano.{os.getpid()}.part"  # several processes may write a subject's at once
-    part.write_text(text)
-    part.replace(folder / "mano.yml")
+    write_whole(folder / "mano.yml", yaml.safe_dump({"betas": [float(b) for b in betas]}))
 
 
 def write_depth(path: Path, depth: UInt16[np.ndarray, "h w"]) -> None:

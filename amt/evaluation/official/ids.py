@@ -13,6 +13,7 @@ from amt.data.dexycb import DexYCB
 from amt.data.files import describe
 from amt.data.images import read_size
 from amt.errors import UserError
+from amt.storage import refuse_pointer
 
 KEYFRAME = 4  # every fourth frame of a video is a target of the BOP scores
 METRES_BELOW = 10.0  # millimetres: nothing is seen so near; numbers that small are metres
@@ -43,6 +44,7 @@ def image_size(source: DexYCB) -> tuple[int, int]:
 
 def read_text(path: Path) -> str:
     """A results file as it is. Raises: UserError where it cannot be read."""
+    refuse_pointer(path)
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
