@@ -18,6 +18,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from amt.errors import UserError
+from amt.storage import POINTER_HINT, is_pointer
 
 # Names of frames. What is in a file decides; these say what may not vanish from a folder.
 IMAGE_SUFFIXES = (
@@ -203,6 +204,8 @@ def _read(path: Path, size: int = -1) -> bytes:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
     if not data:
         raise UserError(f"{path}: the file is empty (0 bytes); copy or record it again")
+    if is_pointer(data):
+        raise UserError(f"{path}: {POINTER_HINT}")
     return data
 
 

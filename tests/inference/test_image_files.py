@@ -166,6 +166,14 @@ def test_a_damaged_animation_is_one_line(tmp_path, kind):
         read_frames(tmp_path / "a")
 
 
+@pytest.mark.parametrize("name", ["clip.mp4", "frame.jpg", "frames/frame.png"])
+def test_a_pointer_of_git_lfs_says_how_to_get_the_file(tmp_path, name):
+    (tmp_path / "frames").mkdir()
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 12345\n")
+    with pytest.raises(UserError, match=r"a Git LFS pointer, not the file: run `git lfs pull`"):
+        open_clip(tmp_path / "frames" if "/" in name else tmp_path / name)
+
+
 def test_frames_without_a_duration_take_what_players_give_them(tmp_path):
     frames = [Image.fromarray(noise(seed=i)) for i in range(3)]
     frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:], duration=0)
