@@ -13,7 +13,7 @@ import launch
 from amt.errors import Stopped, UserError
 from amt.modes import BUILT, LATER, common
 from amt.modes.flags import help_text, load_config, parse
-from amt.storage import only_run
+from amt.storage import LOCK, only_run
 
 ROOT = Path(launch.__file__).parent
 
@@ -115,7 +115,7 @@ def test_figures_are_printed_and_written_with_config_and_versions(tmp_path, monk
     assert result["mpjpe_mm"] == 12.5 and result["pa_mpjpe_mm"] is None
     assert result["config"]["seed"] == 5 and result["versions"]["amt"]
     assert "mpjpe_mm" in capsys.readouterr().out
-    assert [path.name for path in tmp_path.iterdir()] == ["train.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LOCK, "train.json"]
 
 
 @pytest.mark.parametrize(
