@@ -64,9 +64,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a text file by `replacing`."""
+    """Writes a text file in UTF-8 by `replacing`."""
     with replacing(path) as part:
-        part.write_text(text)
+        part.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager

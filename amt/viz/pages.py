@@ -10,6 +10,8 @@ import jinja2
 import numpy as np
 from jaxtyping import UInt8
 
+from amt.storage import write_whole
+
 THUMBNAIL_WIDTH = 480
 JPEG_QUALITY = 80
 
@@ -32,7 +34,7 @@ def write_page(path: str | Path, template: str, **context: Any) -> None:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["picture"] = _data_uri
-    Path(path).write_text(environment.get_template(template).render(**context), encoding="utf-8")
+    write_whole(Path(path), environment.get_template(template).render(**context))
 
 
 def _data_uri(image: UInt8[np.ndarray, "height width 3"]) -> str:
