@@ -11,13 +11,12 @@ import errno
 import importlib
 import os
 import sys
-from importlib import metadata
 from pathlib import Path
 
 from absl import flags, logging
 
 from amt.errors import Stopped, UserError
-from amt.modes.common import check_workdir, hold_workdir, print_table, write_json
+from amt.modes.common import check_workdir, hold_workdir, package_version, print_table, write_json
 from amt.modes.flags import Options, help_text, parse
 
 ROOT = Path(__file__).resolve().parent
@@ -67,7 +66,7 @@ def run(options: Options) -> None:
     if not reports:
         return
     print_table(figures)
-    versions = {name: metadata.version(name) for name in PACKAGES}
+    versions = {name: package_version(name) for name in PACKAGES}
     result = write_json(
         workdir / f"{options.mode}.json",
         {**figures, "config": options.config.to_dict(), "versions": versions},

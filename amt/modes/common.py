@@ -65,6 +65,14 @@ def _told(flag: bool) -> bool:
     return bool(multihost_utils.broadcast_one_to_all(np.bool_(flag)))
 
 
+def package_version(name: str) -> str | None:
+    """Of an installed package; None for one that is not, such as an amt that is run from its clone alone."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def code_version() -> dict[str, str | None]:
     """The package's version and the git revision of its folder, with a + for changed files; None where git has none."""
 
@@ -77,7 +85,7 @@ def code_version() -> dict[str, str | None]:
 
     revision = git("rev-parse", "HEAD")
     changed = bool(revision and git("status", "--porcelain", "--untracked-files=no"))
-    return {"version": metadata.version("amt"), "revision": revision and revision + "+" * changed}
+    return {"version": package_version("amt"), "revision": revision and revision + "+" * changed}
 
 
 def plain(value: Any) -> Any:
