@@ -126,7 +126,8 @@ class Samples:
 
         Raises: UserError for a file that is missing, is none, of another version, or whose columns do not fit together.
         """
-        refuse_pointer(Path(path))
+        if not isinstance(path, io.BytesIO):
+            refuse_pointer(Path(path))
         expected = f"expected the {FILE} of --mode=evaluate"
         try:
             with np.load(path) as file:

@@ -298,7 +298,7 @@ def test_the_mode_counts_discarded_grasps(simulated, tmp_path):
     shutil.copytree(simulated, root)
     lost = folders(root)[0]
     shutil.rmtree(lost)
-    config = ConfigDict({"generate": {**dataclasses.asdict(PHYSICAL), "num_workers": 0}})
+    config = ConfigDict({"generate": {**dataclasses.asdict(PHYSICAL), "num_workers": 0}, "hand": {"model": ""}})
     figures = generate_mode.run(config, root, None)
     assert figures["sequences_written"] == 1
     assert figures["grasps_discarded"] == discarded_grasps(simulated, lost.name)

@@ -129,7 +129,7 @@ def test_one_component_gets_its_inputs_alone(source, component, field):
     batch = next(train_iterator(source, changed(image_size=32, frame_size=32, component=component), 4, 0, 0))
     assert getattr(batch, field).shape == (4, 32, 32, 3)
     assert getattr(batch, {"frame": "image", "image": "frame"}[field]) is None
-    assert len(jax.tree.leaves(batch)) == (6 if component == "finder" else 20)
+    assert len(jax.tree.leaves(batch)) == (6 if component == "finder" else 21)
 
 
 def test_evaluation_takes_whole_clips_spread_over_the_source(source):

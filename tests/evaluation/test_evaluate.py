@@ -52,7 +52,8 @@ def test_any_number_of_devices_and_any_batch_give_the_same_table(source, one, tm
     ours, theirs = summarise(samples), summarise(one)
     for name, value in theirs.items():
         if isinstance(value, float):
-            assert ours[name] == pytest.approx(value, rel=1e-5, abs=1e-6, nan_ok=True), name
+            # Single precision: an aligned error of untrained weights was seen to move by 1.1e-5.
+            assert ours[name] == pytest.approx(value, rel=5e-5, abs=1e-6, nan_ok=True), name
     for name in ARRAYS:
         a, b = getattr(samples, name), getattr(one, name)
         if a.dtype.kind == "f":  # single precision, through looks at crops that hang on the looks before

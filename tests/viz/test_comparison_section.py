@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
+from amt import hand as hand_model
 from amt.data.dexycb import DexYCB
 from amt.evaluation.comparison import compare
 from amt.viz.comparison_section import comparison_section
 from tests.data import layout
 from tests.evaluation.tables import table
 
+HAND = hand_model.load()
 OURS, THEIRS = table(3, 7, noise=0.01), table(3, 7, noise=0.02)
 
 
@@ -21,7 +23,7 @@ def source(tmp_path_factory):
 
 def test_differences_are_those_of_the_frames_in_both(source):
     here = OURS.take(slice(0, 20))
-    section = comparison_section(compare(here, THEIRS), here, source)
+    section = comparison_section(compare(here, THEIRS), here, source, HAND)
     change = here.figures["mpjpe_mm"] - THEIRS.figures["mpjpe_mm"][:20]
     figures, frames = section.tables
     rows = {row[0]: row[1:] for row in figures.rows}
@@ -40,6 +42,6 @@ def test_differences_are_those_of_the_frames_in_both(source):
 
 
 def test_equal_evaluations_name_no_frame(source):
-    section = comparison_section(compare(OURS, OURS), OURS, source)
+    section = comparison_section(compare(OURS, OURS), OURS, source, HAND)
     assert len(section.tables) == 1 and not section.frames
     assert all(row[3].startswith("0.0") for row in section.tables[0].rows)

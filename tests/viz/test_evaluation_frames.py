@@ -5,11 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
+from amt import hand as hand_model
 from amt.data.dexycb import DexYCB
 from amt.viz.evaluation_frames import MESH, TILE, TRUTH, draw_sample, frames_section, pick
 from amt.viz.overlay import FINGER_COLORS
 from tests.data import layout
 from tests.evaluation.tables import table
+
+HAND = hand_model.load()
 
 VIDEOS, FRAMES = 3, 7
 
@@ -43,7 +46,7 @@ def test_captions_name_frame_and_error(source):
     error = samples.root_relative_joint_error_mm.mean(-1)
     worst = int(error.argmax())
     lost[worst] = False
-    section = frames_section(dataclasses.replace(samples, hand_found=lost), source)
+    section = frames_section(dataclasses.replace(samples, hand_found=lost), source, HAND)
     shown = {frames.heading: frames.pictures for frames in section.frames}
     caption = shown["The worst"][0].caption
     assert f"{error[worst]:.1f} mm root-relative" in caption and "no hand was found" in caption
@@ -67,8 +70,8 @@ def pixels(image, color, tolerance=40):
 def test_prediction_covers_the_label_where_they_agree():
     samples, gray = table(1, 1), np.full((480, 640, 3), 90, np.uint8)
     joints = np.random.default_rng(1).normal(0, 0.05, (21, 3)) + [0, 0, 0.6]
-    same = draw_sample(posed(samples, 0, (joints, joints)), 0, gray)
-    apart = draw_sample(posed(samples, 0, (joints + [0.1, 0, 0], joints)), 0, gray)
+    same = draw_sample(posed(samples, 0, (joints, joints)), 0, gray, HAND)
+    apart = draw_sample(posed(samples, 0, (joints + [0.1, 0, 0], joints)), 0, gray, HAND)
     assert all(pixels(same, color) for color in FINGER_COLORS.values())
     assert pixels(apart, TRUTH) > 10 * max(pixels(same, TRUTH), 1)
 
@@ -77,7 +80,7 @@ def test_prediction_covers_the_label_where_they_agree():
 def test_a_prediction_of_any_place_can_be_drawn(joints):
     samples, gray = table(1, 1), np.full((480, 640, 3), 90, np.uint8)
     truth = np.random.default_rng(1).normal(0, 0.05, (21, 3)) + [0, 0, 0.6]
-    image = draw_sample(posed(samples, 0, (truth, np.tile(np.float64(joints), (21, 1)))), 0, gray)
+    image = draw_sample(posed(samples, 0, (truth, np.tile(np.float64(joints), (21, 1)))), 0, gray, HAND)
     assert image.shape == (TILE, TILE, 3) and pixels(image, TRUTH)
 
 
@@ -89,7 +92,7 @@ def test_hand_and_object_of_the_prediction_are_drawn():
     eyes = np.tile(np.eye(3, dtype=np.float32), (1, 15, 1, 1))
     hand = {"transl_m": np.float32([[0, 0, 0.6]]), "global_orient": eyes[:, 0], "hand_pose": eyes}
     held = {"object_id": np.int32([3]), "object_pose_m": pose, "true_object_pose_m": pose}
-    drawn = [draw_sample(dataclasses.replace(bare, **more), 0, black).sum() for more in ({}, hand, held)]
+    drawn = [draw_sample(dataclasses.replace(bare, **more), 0, black, HAND).sum() for more in ({}, hand, held)]
     assert drawn[1] > drawn[0] and drawn[2] > drawn[0]
 
 
@@ -101,7 +104,8 @@ def test_the_mesh_of_a_left_hand_is_mirrored_back():
     hand = {"transl_m": np.float32([[0.12, 0, 0.6]]), "global_orient": eyes[:, 0], "hand_pose": eyes}
     bare = dataclasses.replace(posed(samples, 0, (truth, truth)), **hand, betas=np.zeros((1, 10), np.float32))
     drawn = [
-        draw_sample(dataclasses.replace(bare, predicted_left=np.array([left])), 0, black) for left in (False, True)
+        draw_sample(dataclasses.replace(bare, predicted_left=np.array([left])), 0, black, HAND)
+        for left in (False, True)
     ]
     right, left = (np.nonzero(np.abs(image.astype(int) - MESH).max(-1) < 40)[1].mean() for image in drawn)
     assert left < right

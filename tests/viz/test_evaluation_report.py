@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from amt import hand as hand_model
 from amt.data.dexycb import DexYCB
 from amt.evaluation.samples import FILE as TABLE
 from amt.evaluation.summary import summarise
@@ -18,6 +19,7 @@ from tests.evaluation.tables import table
 from tests.viz.pages import Page
 from tests.viz.test_hand_sections import MEAN
 
+HAND = hand_model.load()
 EVIL = '<script src="https://evil.example/x.js"></script>"&'
 FIGURES = summarise(table(3, 7)) | {
     "absolute_mpjpe_mm": 71.26,
@@ -63,7 +65,7 @@ def samples(source):
 @pytest.fixture(scope="module")
 def text(samples, source, tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
-    report.write_evaluation_report(folder, samples, source, MEAN, FIGURES, None, f"weights: {EVIL}")
+    report.write_evaluation_report(folder, samples, source, MEAN, FIGURES, None, f"weights: {EVIL}", HAND)
     return (folder / report.FILE).read_text()
 
 
@@ -145,19 +147,19 @@ def test_the_robots_page_holds_all_that_the_folder_has(samples, source, tmp_path
     trial = {"lifted": 1.0, **dict.fromkeys(COLUMNS, 1.0)}
     rows = [{"sequence": "s", "ycb_id": 2, "trials": {"true": trial}}]
     (tmp_path / TRIALS).write_text(json.dumps({"weights": EVIL, "weights_sha256": "0123", "trials": rows}))
-    report.write_robot_report(tmp_path, source, MEAN, "")
+    report.write_robot_report(tmp_path, source, MEAN, "", HAND)
     alone = Page((tmp_path / report.FILE).read_text())
     assert "Lifted, by object" in alone.tables and "Beside published results" not in alone.tables
     samples.save(tmp_path / TABLE)
     monkeypatch.setattr(report, "summarise", lambda samples: FIGURES)
-    report.write_robot_report(tmp_path, source, MEAN, "")
+    report.write_robot_report(tmp_path, source, MEAN, "", HAND)
     both = Page((tmp_path / report.FILE).read_text())
     assert {"Lifted, by object", "Beside published results"} <= set(both.tables)
     other = dataclasses.replace(samples, about=samples.about | {"weights_sha256": "4567"})
     other.save(tmp_path / TABLE)
-    report.write_robot_report(tmp_path, source, MEAN, "")
+    report.write_robot_report(tmp_path, source, MEAN, "", HAND)
     assert "Beside published results" not in Page((tmp_path / report.FILE).read_text()).tables
-    report.write_evaluation_report(tmp_path, other, source, MEAN, FIGURES, None, "")
+    report.write_evaluation_report(tmp_path, other, source, MEAN, FIGURES, None, "", HAND)
     page = Page((tmp_path / report.FILE).read_text())
     assert "Lifted, by object" not in page.tables and "is of other weights" in page.text
 
