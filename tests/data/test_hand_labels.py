@@ -138,8 +138,18 @@ def test_a_hand_that_is_not_the_one_of_the_labels_is_found_out(data, tmp_path):
     root, *_ = data
     other = amt.hand.load(*mano.write(tmp_path, seed=7))
     source = DexYCB(root, part="all", hands=HandIds.of(other))
-    with pytest.raises(UserError, match=r"joints \d+ mm from the labelled joints"):
+    with pytest.raises(UserError, match=r"config\.hand\.model, .*joints \d+ mm from the labelled joints"):
         check_hand_labels(source, other)
+
+
+def test_a_wrong_left_model_is_found_out_beside_many_right_hands(tmp_path):
+    layout.write(tmp_path, layout.SUBJECTS[:1], 4, 1, lambda *frame: truth(*frame)[0], size=(640, 480))
+    files, (_, wrong) = mano.write(tmp_path), mano.write(tmp_path / "calibration", seed=7)
+    hand = amt.hand.load(files[0], wrong)
+    source = DexYCB(tmp_path, part="all", hands=HandIds.of(hand))
+    assert stacked(source)["left_basis"].mean() < 0.5
+    with pytest.raises(UserError, match=r"config\.hand\.left_model, .*joints \d+ mm from the labelled joints"):
+        check_hand_labels(source, hand)
 
 
 def test_a_set_that_names_its_hand_belongs_to_it(data, tmp_path):
