@@ -1,4 +1,4 @@
-"""Compares amt's left and right MANO hands with smplx: python experiments/mano/run.py --smplx-python=PYTHON
+"""Compares amt's hands with smplx's: PYTHONPATH=. python experiments/mano/run.py --smplx-python=PYTHON
 
 PYTHON is an interpreter that has smplx and torch.
 """
@@ -13,28 +13,9 @@ import numpy as np
 
 import amt.hand
 from amt.geometry import mirror
-from amt.hand import skeleton
+from tests.hand import mano
 
 NUM_POSES = 64
-MIRROR = np.array([-1.0, 1.0, 1.0])
-
-
-def synthetic(rng: np.random.Generator, is_left: bool) -> dict[str, np.ndarray]:
-    """MANO's arrays with bases of their own; like the official left one, x of the left shape basis is not negated."""
-    hand = amt.hand.load()
-    template = hand.v_template * rng.uniform(0.9, 1.1, 3) * (MIRROR if is_left else 1)
-    parents = np.array(skeleton.PARENTS).astype(np.uint32)
-    return {
-        "v_template": template,
-        "shapedirs": hand.shapedirs * rng.uniform(0.5, 1.5, 10) + rng.normal(0, 2e-4, (778, 3, 10)),
-        "posedirs": rng.normal(0, 5e-4, (778, 3, 135)),
-        "J_regressor": hand.J_regressor.astype(np.float64),
-        "weights": hand.weights.astype(np.float64),
-        "kintree_table": np.stack([parents, np.arange(16, dtype=np.uint32)]),
-        "f": (hand.faces[:, ::-1] if is_left else hand.faces).astype(np.uint32),
-        "hands_mean": rng.normal(0, 0.2, 45),
-        "hands_components": np.linalg.qr(rng.normal(size=(45, 45)))[0],
-    }
 
 
 def main() -> None:
@@ -46,7 +27,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for side in ("RIGHT", "LEFT"):
-            (folder / f"MANO_{side}.pkl").write_bytes(pickle.dumps(synthetic(rng, side == "LEFT"), protocol=2))
+            (folder / f"MANO_{side}.pkl").write_bytes(
+                pickle.dumps(mano.arrays(side == "LEFT", side == "LEFT"), protocol=2)
+            )
         np.savez(folder / "poses.npz", pose=pose, betas=betas, transl=transl)
         subprocess.run([python, Path(__file__).with_name("pose.py"), folder], check=True)
         theirs = dict(np.load(folder / "smplx.npz"))

@@ -205,6 +205,8 @@ def test_rotation_and_shape_terms(batch):
     values = terms(out.replace(coarse=coarse), found, batch)
     assert values["hand_rotation"] == pytest.approx(0.3 / 16, abs=1e-3)
     assert values["hand_shape"] == pytest.approx(0.25, rel=1e-4)
+    left = batch.replace(left_basis=np.ones_like(batch.left_basis))  # shapes of another basis are not comparable
+    assert terms(out.replace(coarse=coarse), found, left)["hand_shape"] == 0
 
 
 def test_object_terms(batch):

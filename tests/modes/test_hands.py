@@ -9,7 +9,7 @@ from amt.data.hand_labels import HAND, HandIds, check_hand_labels
 from amt.errors import UserError
 from amt.inference.predictor import load_predictor
 from amt.models import weights
-from amt.modes import evaluate, generate, train
+from amt.modes import evaluate, generate, predict_settings, train
 from amt.modes.hands import load_hand
 from configs import demo
 from tests.hand import mano
@@ -82,3 +82,9 @@ def test_weights_of_another_hand_wait_for_it(files, tmp_path):
     with pytest.raises(UserError, match=rf"trained with a hand model of fingerprint {hand.fingerprint}, .*give that"):
         load_predictor(path)
     assert load_predictor(path, hand).hand.fingerprint == hand.fingerprint
+    config = demo.get_config("tiny")
+    config.predict.checkpoint = str(path)
+    with pytest.raises(UserError, match="give that one as --config.hand.model"):
+        predict_settings.check(config)  # before a frame is seen
+    config.hand.model = str(files[0])
+    predict_settings.check(config)
