@@ -27,9 +27,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for side in ("RIGHT", "LEFT"):
-            (folder / f"MANO_{side}.pkl").write_bytes(
-                pickle.dumps(mano.arrays(side == "LEFT", side == "LEFT"), protocol=2)
-            )
+            arrays = mano.arrays(seed=side == "LEFT", is_left=side == "LEFT")
+            (folder / f"MANO_{side}.pkl").write_bytes(pickle.dumps(arrays, protocol=2))
         np.savez(folder / "poses.npz", pose=pose, betas=betas, transl=transl)
         subprocess.run([python, Path(__file__).with_name("pose.py"), folder], check=True)
         theirs = dict(np.load(folder / "smplx.npz"))
