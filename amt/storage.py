@@ -95,7 +95,7 @@ def only_run(folder: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} of {socket.gethostname()}")
         file.flush()
-        for part in folder.glob(".*.part"):
+        for part in folder.glob(".*.[0-9]*.part"):
             if part.is_file():
                 part.unlink()
         stack = stack.pop_all()

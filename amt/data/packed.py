@@ -24,6 +24,7 @@ from amt.storage import POINTER_HINT, is_pointer, replacing, write_whole
 
 FORMAT = 2  # raise it when records change
 MANIFEST, PLAN = "packed.json", "packed.json.part"
+SHARDS = "?????-of-?????.array_record"
 LABELS = np.dtype(
     [
         ("K", "<f4", (3, 3)),
@@ -125,15 +126,23 @@ def pack(source: DexYCB, plan: dict[str, Any], folder: Path) -> Iterator[Written
 
 
 def _begin(plan: dict[str, Any], folder: Path) -> None:
-    """Leaves the plan in `folder`, and only such shards beside it as were written by this plan."""
+    """Leaves the plan in `folder`, and only such shards beside it as were written by this plan.
+
+    Raises: UserError where `folder` holds another data set, or a part of one: nothing of it is removed.
+    """
     if (folder / MANIFEST).exists():
         raise UserError(f"{folder / MANIFEST}: already there; remove the folder or change --workdir")
     path = folder / PLAN
     try:
         begun = _read_json(path)
-    except FileError:  # not there, or cut short by a full disk before amt wrote it at once
-        for leftover in (*folder.glob("*.array_record"), *folder.glob("*.array_record.part")):
-            leftover.unlink()
+    except FileError:
+        shards = sorted(folder.glob(SHARDS))
+        if shards and not path.exists():  # whoever wrote them, it was no conversion that stopped
+            raise UserError(
+                f"{shards[0]}: a shard without {MANIFEST} or {PLAN}; complete or remove the folder, or change --workdir"
+            ) from None
+        for shard in (*shards, *folder.glob(f"{SHARDS}.part")):  # of a plan that a full disk cut short, as amt once did
+            shard.unlink()
         write_whole(path, json.dumps(plan) + "\n")
         return
     if begun != plan:

@@ -79,6 +79,15 @@ def test_converting_goes_on_from_half_a_plan(content, source, tmp_path):
     assert json.loads((tmp_path / MANIFEST).read_text()) == plan
 
 
+def test_shards_that_no_conversion_left_are_not_touched(source, tmp_path):
+    plan = make_plan(source, 5)
+    shard = tmp_path / plan["shards"][0]["name"]
+    shard.write_text("somebody's data")
+    with pytest.raises(UserError, match=r"a shard without packed\.json or packed\.json\.part; .* change --workdir"):
+        list(pack(source, plan, tmp_path))
+    assert [p.name for p in tmp_path.iterdir()] == [shard.name] and shard.read_text() == "somebody's data"
+
+
 def test_a_shard_on_a_disk_that_is_really_full_is_one_error(source, small_disk):
     folder = small_disk / "packed"
     folder.mkdir()
